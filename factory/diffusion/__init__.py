@@ -1,0 +1,1 @@
+"""Networks that draw: one file a system."""

@@ -1,0 +1,1 @@
+"""The generate stage: makes the synthetic dataset, shard by shard."""

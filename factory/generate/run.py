@@ -1,0 +1,205 @@
+"""Run the generate stage on Ray: one row a shard, one record a row."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from itertools import islice
+
+import ray
+import ray.data
+import ray.util
+
+from factory.cluster import ActorShape, connect, quiet_ray_data
+from factory.generate.pictures import save_contact_sheet
+from factory.generate.prepare import Prepared, open_root
+from factory.generate.progress import Progress
+from factory.generate.shard import MakeShard, Sampler, load_sampler
+from factory.records import ShardRecord, dataset_digest, sweep, take_inventory
+from factory.resolve import Resolved
+from factory.spec import Frozen, SpecError
+
+_LOG = logging.getLogger(__name__)
+
+WAVE = 10_000
+"""Shards handed to Ray at once: enough to hide the start of a pool, few enough for the driver."""
+ATTEMPTS = 2
+"""Times that one actor tries a shard before it reports a failure."""
+HOPELESS_AFTER = 3
+"""Failed shards, with none made, after which the run stops."""
+MISSING_NAMED = 100
+
+Load = Callable[[Resolved], Sampler]
+
+
+class Failure(Frozen):
+    """A shard that could not be made."""
+
+    shard: int
+    error: str
+    host: str
+
+
+class GenerateReport(Frozen):
+    """What a run of generate did, and what the root holds now."""
+
+    root: str
+    fingerprint: str
+    digest: str
+    """sha256 over the digests of all shards in the root."""
+    num_images: int
+    """Images asked for and recorded."""
+    num_shards: int
+    class_counts: dict[str, int]
+    """Images in the root, those beyond `num_images` of an earlier, larger request included."""
+    made: int
+    """Shards made by this run."""
+    skipped: int
+    """Shards that were there."""
+    missing: list[int]
+    """Planned shards without a record (at most 100 are named); empty if all went well."""
+    failures: list[Failure]
+    mended: dict[str, str]
+    """Broken records and shards that were found and deleted -> why."""
+    swept: int
+    """Stray files deleted."""
+    seconds: float
+    images_per_second: float
+    """Images made by this run over its wall-clock time, Ray's start included."""
+    contact_sheet: str | None
+
+
+class _ShardActor:
+    def __init__(self, resolved: Resolved, root: str, load: Load) -> None:
+        self._make = MakeShard(resolved, root, load)
+
+    def __call__(self, row: dict[str, int]) -> dict[str, str]:
+        """A row with the shard's number -> a row with its record, or with its failure."""
+        shard = int(row["shard"])
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                return {"record": self._make(shard).model_dump_json(), "failure": ""}
+            except Exception as error:  # noqa: BLE001 - the one place: a failure becomes a row
+                if attempt == ATTEMPTS:
+                    return {"record": "", "failure": _failure(shard, error).model_dump_json()}
+        raise AssertionError("unreachable")
+
+
+def _failure(shard: int, error: Exception) -> Failure:
+    notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
+    return Failure(
+        shard=shard,
+        error=f"{type(error).__name__}: {error}{notes}",
+        host=ray.util.get_node_ip_address(),
+    )
+
+
+def run(
+    prepared: Prepared, address: str | None = None, load: Load = load_sampler
+) -> GenerateReport:
+    """Make what is missing of a dataset, sweep, and check that nothing is missing.
+
+    Args:
+        prepared: from `prepare`.
+        address: Ray cluster; see `cluster.connect`.
+        load: loads the model in an actor.
+
+    Returns:
+        The report, which is also put into the root as report.json.
+
+    Raises:
+        SpecError: before any work, if the root or the cluster cannot be used.
+    """
+    started = time.monotonic()
+    store = prepared.store
+    if not store.is_shared:
+        raise SpecError(
+            f"root {store.url}: memory:// lives in one process, Ray's actors are others; "
+            "give a folder, s3:// or gs://"
+        )
+    opened, mended = open_root(prepared)
+    failures: list[Failure] = []
+    if opened.num_pending:
+        with connect(address):
+            failures = _make_pending(opened, load)
+    after = Prepared(opened.resolved, store, take_inventory(store, opened.resolved.fingerprint))
+    swept = sweep(store, after.inventory.records, after.inventory.strays)
+    seconds = time.monotonic() - started
+    records = after.inventory.records
+    made = [record for shard, record in records.items() if shard in set(opened.pending())]
+    report = GenerateReport(
+        root=store.url,
+        fingerprint=opened.resolved.fingerprint,
+        digest=dataset_digest(records),
+        num_images=sum(opened.resolved.plan.quota(record.shard) for record in after.done()),
+        num_shards=opened.resolved.plan.num_shards,
+        class_counts=_class_counts(after),
+        made=len(made),
+        skipped=len(opened.done()),
+        missing=list(islice(after.pending(), MISSING_NAMED)),
+        failures=failures,
+        mended=mended,
+        swept=len(swept),
+        seconds=round(seconds, 1),
+        images_per_second=round(sum(record.num_samples for record in made) / seconds, 2),
+        contact_sheet=save_contact_sheet(store, records, anew=bool(made)),
+    )
+    store.put("report.json", report.model_dump_json(indent=1).encode())
+    return report
+
+
+def _make_pending(opened: Prepared, load: Load) -> list[Failure]:
+    plan = opened.resolved.plan
+    num_pending = opened.num_pending
+    num_images = sum(plan.quota(shard) for shard in opened.pending())
+    failures: list[Failure] = []
+    num_made = 0
+    with Progress(num_images=num_images) as progress:
+        for result in _results(opened, load):
+            if isinstance(result, ShardRecord):
+                num_made += 1
+                progress.add(result.num_samples)
+                continue
+            failures.append(result)
+            _LOG.warning("shard %d failed on %s: %s", result.shard, result.host, result.error)
+            if not num_made and len(failures) >= min(HOPELESS_AFTER, num_pending):
+                _LOG.error("the first %d shards all failed: stopping", len(failures))
+                break
+    return failures
+
+
+def _results(opened: Prepared, load: Load) -> Iterator[ShardRecord | Failure]:
+    resolved = opened.resolved
+    resources = resolved.spec.resources
+    shape = ActorShape(resources, threads=resolved.spec.threads)
+    quiet_ray_data()
+    pending = opened.pending()
+    while wave := list(islice(pending, WAVE)):
+        smallest, largest = shape.pool(resources, num_tasks=len(wave))
+        # from_items puts the rows itself: no read tasks that a full pool could starve.
+        rows = ray.data.from_items([{"shard": s} for s in wave], override_num_blocks=len(wave))
+        results = rows.map(
+            _ShardActor,  # pyright: ignore[reportArgumentType] - Ray takes a class for an actor
+            fn_constructor_args=(resolved, opened.store.url, load),
+            compute=ray.data.ActorPoolStrategy(
+                min_size=smallest, max_size=largest, max_tasks_in_flight_per_actor=2
+            ),
+            num_cpus=shape.num_cpus,
+            num_gpus=shape.num_gpus,
+            accelerator_type=shape.accelerator_type,
+        )
+        for row in results.iter_rows():
+            yield _parse(row)
+
+
+def _parse(row: dict[str, str]) -> ShardRecord | Failure:
+    if row["failure"]:
+        return Failure.model_validate_json(row["failure"])
+    return ShardRecord.model_validate_json(row["record"])
+
+
+def _class_counts(prepared: Prepared) -> dict[str, int]:
+    counts = dict.fromkeys(prepared.resolved.plan.class_names, 0)
+    for record in prepared.inventory.records.values():
+        for name, count in record.class_counts.items():
+            counts[name] += count
+    return counts

@@ -1,0 +1,219 @@
+"""What was made: the record of a shard, the root's spec, and what a root holds.
+
+A root looks like this:
+
+    spec.json                           what is asked, with its fingerprint; created once
+    data/train-00012-3fa9c1d2.parquet   a shard; its name holds its number and its digest
+    records/00000/00012-250.json        the record of shard 12 with 250 samples, written last
+
+A record is created, never overwritten. A shard that grows gets a second record, and the one with
+more samples counts. A file in data/ that no counting record names does not exist for any reader.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from factory.spec import Frozen, SpecError, differences
+from factory.store import INCOMING, Store
+
+SPEC_NAME = "spec.json"
+SUFFIXES = {"parquet": ".parquet", "webdataset": ".tar"}
+"""Format of shards -> ending of their files."""
+
+_RECORD_NAME = re.compile(r"records/\d{5,}/(\d{5,})-(\d+)\.json")
+_SHARD_NAME = re.compile(r"data/train-(\d{5,})-[0-9a-f]{8}\.\w+")
+_RECORDS_PER_FOLDER = 1_000
+
+
+class Device(Frozen):
+    """Where bytes were made, as far as it can change them."""
+
+    kind: str
+    """E.g. "cpu AVX512" or "NVIDIA H100 80GB HBM3"."""
+    versions: dict[str, str]
+    """Package -> version, of those that can change a byte."""
+
+
+class ShardRecord(Frozen):
+    """The proof that a shard exists."""
+
+    schema_version: int = 1
+    fingerprint: str
+    shard: int
+    file: str
+    """Name of the shard's file in the root."""
+    sha256: str
+    num_bytes: int
+    num_samples: int
+    class_counts: dict[str, int]
+    num_candidates: int
+    """Images drawn, those that the last full batch held beyond the quota left out."""
+    rejected: dict[str, int]
+    """Reason -> candidates rejected; accepted + rejected = num_candidates."""
+    device: Device
+    seconds: dict[str, float]
+    """Wall-clock time by step: `sample`, `encode`, `commit`."""
+
+    @property
+    def name(self) -> str:
+        """Name of the record in the root."""
+        return record_name(self.shard, self.num_samples)
+
+    @property
+    def format(self) -> str:
+        """Format of the shard's file."""
+        return next(form for form, suffix in SUFFIXES.items() if self.file.endswith(suffix))
+
+
+class RootSpec(Frozen):
+    """Content of the root's spec.json."""
+
+    schema_version: int = 1
+    fingerprint: str
+    identity: dict[str, Any]
+    """The resolved spec: all that changes a byte, every input pinned by content."""
+    asked: dict[str, Any]
+    """The spec as it was asked, with paths; not part of the fingerprint."""
+
+
+class Inventory(NamedTuple):
+    """What a root holds."""
+
+    records: dict[int, ShardRecord]
+    """Shard -> its counting record, in order of the shards."""
+    broken: dict[str, str]
+    """Name of a record or shard that cannot be used -> why."""
+    strays: tuple[str, ...]
+    """Files in data/ that no counting record names, superseded records and unfinished files."""
+
+
+def record_name(shard: int, num_samples: int) -> str:
+    """Name of the record of a shard with that many samples."""
+    return f"records/{shard // _RECORDS_PER_FOLDER:05d}/{shard:05d}-{num_samples}.json"
+
+
+def shard_name(shard: int, sha256: str, form: str) -> str:
+    """Name of a shard's file of format `form`."""
+    return f"data/train-{shard:05d}-{sha256[:8]}{SUFFIXES[form]}"
+
+
+def read_root(store: Store) -> RootSpec:
+    """The root's spec.
+
+    Raises:
+        SpecError: if there is none, or it is no spec.
+    """
+    try:
+        data = store.get(SPEC_NAME)
+    except FileNotFoundError:
+        raise SpecError(
+            f"root {store.url}: holds no {SPEC_NAME}; make a dataset there with "
+            f"`make generate` or jobs/generate.py --root {store.url}"
+        ) from None
+    try:
+        return RootSpec.model_validate_json(data)
+    except ValidationError as error:
+        raise SpecError(
+            f"root {store.url}: {SPEC_NAME} is no spec of a root "
+            f"({error.error_count()} errors, first: {error.errors()[0]['msg']})"
+        ) from None
+
+
+def claim_root(store: Store, spec: RootSpec) -> None:
+    """Create the root's spec.json, or join a root of the same fingerprint.
+
+    Raises:
+        SpecError: if the root belongs to another resolved spec; the message has the difference.
+    """
+    if not store.exists(SPEC_NAME) and store.create(
+        SPEC_NAME, spec.model_dump_json(indent=1).encode()
+    ):
+        return
+    check_root(store, spec)
+
+
+def check_root(store: Store, spec: RootSpec) -> None:
+    """Refuse a root that belongs to another resolved spec; a root without spec.json passes.
+
+    Raises:
+        SpecError: with every place where the two specs differ.
+    """
+    if not store.exists(SPEC_NAME):
+        return
+    there = read_root(store)
+    if there.fingerprint != spec.fingerprint:
+        changes = "; ".join(differences(there.identity, spec.identity))
+        raise SpecError(
+            f"root {store.url}: holds dataset {there.fingerprint}, this spec is "
+            f"{spec.fingerprint} (root -> spec: {changes}); give another --root, or the root's spec"
+        )
+
+
+def take_inventory(store: Store, fingerprint: str) -> Inventory:
+    """List the root and read every record; no shard is opened.
+
+    A record counts if it is whole, belongs to `fingerprint`, and its file is there with the
+    recorded number of bytes. Of several for one shard the one with most samples counts.
+    """
+    sizes = store.sizes()
+    names = {name: match for name in sizes if (match := _RECORD_NAME.fullmatch(name))}
+    broken: dict[str, str] = {}
+    records: dict[int, ShardRecord] = {}
+    for name, data in store.get_many(names).items():
+        record, why = _read_record(name, data, fingerprint, sizes)
+        if record is None:
+            broken[name] = why
+        elif record.shard not in records or record.num_samples > records[record.shard].num_samples:
+            records[record.shard] = record
+    kept = {name for record in records.values() for name in (record.name, record.file)}
+    strays = (
+        name
+        for name in sizes
+        if name not in kept and name not in broken
+        if name in names or name.startswith(("data/", f"{INCOMING}/"))
+    )
+    return Inventory(dict(sorted(records.items())), broken, tuple(sorted(strays)))
+
+
+def sweep(store: Store, records: dict[int, ShardRecord], strays: Iterable[str]) -> list[str]:
+    """Delete the strays that can no longer come to count, and return their names.
+
+    A file of a shard without record may be another driver's shard on its way, and stays.
+    """
+    done = [name for name in strays if _is_superseded(name, records)]
+    store.delete(done)
+    return done
+
+
+def dataset_digest(records: dict[int, ShardRecord]) -> str:
+    """sha256 over the shards' numbers and digests, in order; hex."""
+    lines = (f"{shard} {records[shard].sha256}\n" for shard in sorted(records))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _read_record(
+    name: str, data: bytes, fingerprint: str, sizes: dict[str, int]
+) -> tuple[ShardRecord | None, str]:
+    try:
+        record = ShardRecord.model_validate_json(data)
+    except ValidationError as error:
+        return None, f"is no record: {error.errors()[0]['msg']}"
+    if record.name != name:
+        return None, f"says it is {record.name}"
+    if record.fingerprint != fingerprint:
+        return None, f"belongs to dataset {record.fingerprint}, not {fingerprint}"
+    size = sizes.get(record.file)
+    if size is None:
+        return None, f"names {record.file}, which is not there"
+    if size != record.num_bytes:
+        return None, f"names {record.file} of {record.num_bytes} bytes, which has {size}"
+    return record, ""
+
+
+def _is_superseded(name: str, records: dict[int, ShardRecord]) -> bool:
+    match = _RECORD_NAME.fullmatch(name) or _SHARD_NAME.fullmatch(name)
+    return match is None or int(match[1]) in records

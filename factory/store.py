@@ -1,0 +1,175 @@
+"""Where a dataset lies: whole files in a folder or an object store, put atomically."""
+
+import os
+import secrets
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+from fsspec.implementations.memory import MemoryFileSystem
+
+from factory.spec import SpecError
+
+INCOMING = ".incoming"
+"""Folder of a local root for files that are not whole yet."""
+
+READ_THREADS = 32
+
+
+class Store:
+    """A root, local or remote; names are relative and use '/'.
+
+    A file under its final name is always whole: locally it is written beside, synced and
+    renamed; an object store shows an object when its upload is complete.
+    """
+
+    def __init__(self, url: str) -> None:
+        """Open `url`: an absolute path, `s3://`, `gs://`, or `memory://` within one process.
+
+        Raises:
+            SpecError: if no such store is known or its client is not installed.
+        """
+        self.url = url.rstrip("/")
+        try:
+            self._fs, path = fsspec.core.url_to_fs(self.url, **_options(self.url))
+        except (ValueError, ImportError) as error:
+            raise SpecError(
+                f"root {url}: {error}; give a folder, s3:// (pip install 'factory[s3]') "
+                "or gs:// (pip install 'factory[gcs]')"
+            ) from None
+        self._root = str(path).rstrip("/")
+        self.is_local = isinstance(self._fs, LocalFileSystem)
+        self.is_shared = not isinstance(self._fs, MemoryFileSystem)
+
+    def __reduce__(self) -> tuple[type["Store"], tuple[str]]:
+        """Travel to actors as the URL alone; each process opens its own client."""
+        return Store, (self.url,)
+
+    def put(self, name: str, data: bytes) -> None:
+        """Write a whole file, replacing one of that name."""
+        if self.is_local:
+            incoming = self._write_incoming(data)
+            os.replace(incoming, self._local(name, make_folder=True))
+        else:
+            self._fs.pipe_file(self._path(name), data)
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Write a whole file unless one of that name exists; say whether it was written."""
+        if self.is_local:
+            incoming = self._write_incoming(data)
+            try:
+                os.link(incoming, self._local(name, make_folder=True))
+            except FileExistsError:
+                return False
+            finally:
+                incoming.unlink()
+            return True
+        if not self.is_shared:
+            if self._fs.exists(self._path(name)):
+                return False
+            self._fs.pipe_file(self._path(name), data)
+            return True
+        try:
+            self._fs.pipe_file(self._path(name), data, mode="create")
+        except FileExistsError:
+            return False
+        except OSError as error:
+            # S3-compatible servers answer a lost race with a bare EINVAL instead of a conflict.
+            if not self.exists(name):
+                raise error
+            return False
+        return True
+
+    def get(self, name: str) -> bytes:
+        """Read a file.
+
+        Raises:
+            FileNotFoundError: if there is none of that name.
+        """
+        return self._fs.cat_file(self._path(name))
+
+    def get_many(self, names: Iterable[str]) -> dict[str, bytes]:
+        """Read files, many at once; a name that is missing by now is left out."""
+
+        def read(name: str) -> tuple[str, bytes | None]:
+            try:
+                return name, self.get(name)
+            except FileNotFoundError:
+                return name, None
+
+        with ThreadPoolExecutor(READ_THREADS) as pool:
+            pairs = pool.map(read, names)
+            return {name: data for name, data in pairs if data is not None}
+
+    def sizes(self, folder: str = "") -> dict[str, int]:
+        """Names and sizes in bytes of all files below `folder`, as listed now."""
+        self._fs.invalidate_cache()
+        base = self._path(folder)
+        try:
+            found = self._fs.find(base, detail=True)
+        except FileNotFoundError:
+            return {}
+        start = len(self._root) + 1
+        return {path[start:]: int(entry["size"] or 0) for path, entry in found.items()}
+
+    def exists(self, name: str) -> bool:
+        """Whether a file of that name is there now."""
+        self._fs.invalidate_cache()
+        return self._fs.exists(self._path(name))
+
+    def delete(self, names: Iterable[str]) -> None:
+        """Delete files; one that is gone already is no error."""
+        for name in names:
+            with suppress(FileNotFoundError):
+                self._fs.rm_file(self._path(name))
+
+    def check_writable(self) -> None:
+        """Prove that the root can be written, leaving nothing behind.
+
+        Raises:
+            SpecError: with the store's own reason.
+        """
+        name = f"{INCOMING}/probe-{secrets.token_hex(6)}"
+        made = self._missing_folders()
+        try:
+            self.put(name, b"probe")
+            self._fs.rm_file(self._path(name))
+        except (OSError, ValueError) as error:
+            raise SpecError(
+                f"root {self.url}: cannot be written ({error}); give another --root"
+            ) from None
+        finally:
+            for folder in made:
+                with suppress(OSError):
+                    folder.rmdir()
+
+    def _missing_folders(self) -> list[Path]:
+        if not self.is_local:
+            return []
+        incoming = Path(self._root, INCOMING)
+        return [folder for folder in (incoming, *incoming.parents) if not folder.exists()]
+
+    def _path(self, name: str) -> str:
+        return f"{self._root}/{name}" if name else self._root
+
+    def _local(self, name: str, *, make_folder: bool) -> Path:
+        path = Path(self._root, name)
+        if make_folder:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def _write_incoming(self, data: bytes) -> Path:
+        path = self._local(f"{INCOMING}/{secrets.token_hex(8)}", make_folder=True)
+        with path.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        return path
+
+
+def _options(url: str) -> dict[str, bool]:
+    # Listings must show what other drivers and actors wrote a moment ago.
+    return {"use_listings_cache": False} if url.startswith(("s3://", "gs://", "gcs://")) else {}

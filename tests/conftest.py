@@ -1,0 +1,62 @@
+"""Fixtures of the suite: no network, a tiny model, and one small Ray."""
+
+import os
+import tempfile
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_DISABLE_XET"] = "1"
+os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="factory-hf-")
+os.environ["RAY_AUTH_MODE"] = "token"
+os.environ["RAY_AUTH_TOKEN_PATH"] = str(Path(os.environ["HF_HOME"], "ray-token"))
+Path(os.environ["RAY_AUTH_TOKEN_PATH"]).write_text("0" * 64)
+
+import pytest  # noqa: E402 - Hub and Ray read the settings above when they are imported
+
+CLASS_NAMES = ("cat", "dog", "T-shirt/top")
+
+
+def save_tiny_model(folder: Path, *, seed: int = 0, label_dropout: float = 0.1) -> Path:
+    """A random EDM model of 8x8 RGB images and three classes, in diffusers' folder format."""
+    from factory.diffusion.edm import new_pipeline
+    from factory.seeds import seeded
+    from factory.spec import DenoiserShape
+
+    shape = DenoiserShape(block_out_channels=(16, 32), layers_per_block=1, patch_size=1)
+    with seeded(seed):
+        pipeline = new_pipeline(
+            shape,
+            name="tiny",
+            class_names=CLASS_NAMES,
+            image_size=8,
+            channels=3,
+            label_dropout=label_dropout,
+            trained_on=None,
+        )
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def ray_cluster(tmp_path_factory: pytest.TempPathFactory):
+    """One private Ray for all tests that need one, with two logical CPUs."""
+    import ray
+
+    # Unix sockets in the folder limit its path to about 60 characters.
+    folder = tempfile.mkdtemp(prefix="ray-")
+    ray.init(
+        address="local",
+        num_cpus=2,
+        include_dashboard=False,
+        logging_level="ERROR",
+        log_to_driver=False,
+        object_store_memory=2**28,
+        _temp_dir=folder,
+    )
+    yield ray
+    ray.shutdown()
