@@ -1,6 +1,8 @@
 """The bridge between uint8 pixels, float tensors and encoded bytes that say what they are.
 
-PNG is Pillow's: its wheels carry their own deflate, so its version fixes the bytes.
+PNG is Pillow's, about 12,000 images/s a core at 28 px grey, 7,000 at 32 px and 2,000 at 64 px RGB
+(benchmarks/encode.py); faster encoders know only RGB, or bring 45 MB of other codecs. Pillow's
+wheels carry their own deflate, so its version fixes the bytes, on any CPU.
 N images, C channels (1 grey, 3 RGB), H height, W width.
 """
 
@@ -26,7 +28,7 @@ COMPOSITE_WITH_TRAINED_ALGORITHMIC_MEDIA = "compositeWithTrainedAlgorithmicMedia
 MARKS = (TRAINED_ALGORITHMIC_MEDIA, COMPOSITE_WITH_TRAINED_ALGORITHMIC_MEDIA)
 
 _SOURCE_TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
-# Uncompressed, as the XMP specification (part 3) asks of PNG.
+# As short as it can be, and uncompressed in the file, as XMP's specification (part 3) asks of PNG.
 _XMP = (
     '<x:xmpmeta xmlns:x="adobe:ns:meta/">'
     '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'

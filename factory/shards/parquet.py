@@ -43,6 +43,7 @@ def write_parquet(samples: Sequence[Sample], class_names: Sequence[str]) -> byte
         write_statistics=with_statistics,  # pyright: ignore[reportArgumentType] - lists are allowed
         write_page_index=True,
         write_page_checksum=True,
+        # A shard that grows keeps the pages of its first images, and the Hub stores them once.
         use_content_defined_chunking=True,
     )
     return sink.getvalue().to_pybytes()
