@@ -8,10 +8,24 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
 Count = Annotated[int, Field(ge=0, strict=True)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+_TAGS = ("<number>", "<table>")
+Counts = Annotated[
+    Annotated[Count, Tag(_TAGS[0])] | Annotated[dict[str, Count], Tag(_TAGS[1])],
+    Discriminator(lambda value: _TAGS[isinstance(value, dict)]),
+]
+"""One count for each class, or a table of counts by class name."""
 
 
 class SpecError(ValueError):
@@ -114,7 +128,7 @@ class GenerateSpec(Frozen):
     """Classes in label order; None: all classes of the model, in its order."""
     num_images: Count | None = None
     """Images in all, shared evenly over the classes (the first ones take the remainder)."""
-    images_per_class: Count | dict[str, Count] | None = None
+    images_per_class: Counts | None = None
     """Exact count of each class: one number, or a table (classes left out get none)."""
     seed: int = Field(default=0, ge=0)
     layout: Literal["interleaved", "by_class"] | None = None
@@ -224,6 +238,8 @@ class VerifySpec(Frozen):
     """Key of one image to make again as a file; nothing else is checked."""
     output: str = "."
     """Folder for the file that `only` makes."""
+    model: str | None = None
+    """Where the dataset's model lies now, for `replay` and `only`; None: where it lay then."""
     resources: Resources = Resources()
 
 
@@ -306,7 +322,7 @@ def _apply(tree: dict[str, Any], override: str) -> None:
 
 
 def _explain(cls: type[BaseModel], item: Any) -> str:
-    location = [str(part) for part in item["loc"]]
+    location = [str(part) for part in item["loc"] if part not in _TAGS]
     path = ".".join(location) or cls.__name__
     if item["type"] == "extra_forbidden":
         owner = _model_at(cls, location[:-1])

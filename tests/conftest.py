@@ -11,7 +11,13 @@ os.environ["RAY_AUTH_MODE"] = "token"
 os.environ["RAY_AUTH_TOKEN_PATH"] = str(Path(os.environ["HF_HOME"], "ray-token"))
 Path(os.environ["RAY_AUTH_TOKEN_PATH"]).write_text("0" * 64)
 
-import pytest  # noqa: E402 - Hub and Ray read the settings above when they are imported
+# Hub and Ray read the settings above when they are imported.
+import hypothesis  # noqa: E402
+import pytest  # noqa: E402
+
+# The machine may be busy; the suite's own timeout bounds a test.
+hypothesis.settings.register_profile("suite", deadline=None)
+hypothesis.settings.load_profile("suite")
 
 CLASS_NAMES = ("cat", "dog", "T-shirt/top")
 
@@ -60,3 +66,27 @@ def ray_cluster(tmp_path_factory: pytest.TempPathFactory):
     )
     yield ray
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def s3_bucket():
+    """URL of an empty bucket on a real S3 protocol server on loopback."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    settings = {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in settings.items():
+            patch.setenv(name, value)
+        import boto3
+
+        boto3.client("s3").create_bucket(Bucket="factory")
+        yield "s3://factory"
+    server.stop()

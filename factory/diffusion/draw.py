@@ -5,6 +5,7 @@ N samples, C channels, H height, W width.
 
 from collections.abc import Sequence
 
+import diffusers
 import numpy as np
 import torch
 from diffusers import EDMDPMSolverMultistepScheduler, EDMEulerScheduler
@@ -70,7 +71,8 @@ class EdmSampler:
 
     def __init__(self, folder: str, generator: EdmGenerator, device: torch.device) -> None:
         """Load the model from `folder` (diffusers' format) and place it on `device`."""
-        pipeline = EdmPipeline.from_pretrained(folder, torch_dtype=torch.float32)
+        diffusers.logging.disable_progress_bar()
+        pipeline = EdmPipeline.from_pretrained(folder, dtype=torch.float32)
         self.class_names = tuple(
             pipeline.config["id2label"][str(i)] for i in range(len(pipeline.config["id2label"]))
         )

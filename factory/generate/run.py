@@ -12,8 +12,8 @@ import ray.util
 from factory.cluster import ActorShape, connect, quiet_ray_data
 from factory.generate.pictures import save_contact_sheet
 from factory.generate.prepare import Prepared, open_root
-from factory.generate.progress import Progress
 from factory.generate.shard import MakeShard, Sampler, load_sampler
+from factory.progress import Progress
 from factory.records import ShardRecord, dataset_digest, sweep, take_inventory
 from factory.resolve import Resolved
 from factory.spec import Frozen, SpecError

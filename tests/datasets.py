@@ -1,0 +1,28 @@
+"""Small datasets of the tiny model, made in this process without Ray."""
+
+from pathlib import Path
+
+from factory.generate.prepare import Prepared, open_root, prepare
+from factory.generate.shard import MakeShard
+from factory.spec import GenerateSpec
+
+SMALL = {"num_images": 40, "shard_size": 16, "batch_size": 6, "threads": 1}
+"""Three shards, the last one short, and batches that do not divide a shard."""
+
+
+def small_spec(model: Path, **fields: object) -> GenerateSpec:
+    """A spec of the tiny model; `fields` override `SMALL`, dotted paths as nested tables."""
+    if "images_per_class" in fields:
+        fields = {"num_images": None, **fields}
+    generator = {"model": str(model), "num_inference_steps": 3, **fields.pop("generator", {})}
+    return GenerateSpec.model_validate({**SMALL, "generator": generator, **fields})
+
+
+def make_dataset(root: Path | str, model: Path, **fields: object) -> Prepared:
+    """Make what is missing of a small dataset, and return it as it is now."""
+    spec = small_spec(model, **fields)
+    opened, _ = open_root(prepare(spec, str(root)))
+    make = MakeShard(opened.resolved, str(root))
+    for shard in opened.pending():
+        make(shard)
+    return prepare(spec, str(root))

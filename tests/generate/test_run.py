@@ -1,0 +1,179 @@
+"""The stage on a real Ray: 1 and 2 actors, kills, failures, growth."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from ray import cloudpickle
+
+from factory.generate import run as stage
+from factory.generate.prepare import prepare
+from factory.records import dataset_digest
+from factory.spec import SpecError
+from tests.datasets import make_dataset, small_spec
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
+
+# The planted samplers below travel to actors, which cannot import this file.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+JOB = Path(__file__).parents[2] / "jobs" / "generate.py"
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory, tiny_model):
+    """Digest of the small dataset, made in one process."""
+    made = make_dataset(tmp_path_factory.mktemp("expected"), tiny_model)
+    return dataset_digest(made.inventory.records)
+
+
+def run(model, root, load=stage.load_sampler, **fields):
+    return stage.run(prepare(small_spec(model, **fields), str(root)), load=load)
+
+
+def files(root):
+    return {p.relative_to(root).as_posix() for p in Path(root).rglob("*") if p.is_file()}
+
+
+def assert_clean(root, report):
+    """Nothing is there but the counted records, their shards, and the root's own files."""
+    own = {"spec.json", "report.json", "contact-sheet.png"}
+    assert report.missing == []
+    assert len(files(root) - own) == 2 * report.num_shards
+
+
+@pytest.mark.parametrize("actors", [1, 2])
+def test_number_of_actors_does_not_change_the_digest(
+    ray_cluster, tmp_path, tiny_model, expected, actors
+):
+    resources = {"min_actors": actors, "max_actors": actors, "num_cpus": 1}
+    report = run(tiny_model, tmp_path, resources=resources)
+    assert report.digest == expected
+    assert (report.made, report.skipped, report.num_images) == (3, 0, 40)
+    assert report.class_counts == {"cat": 14, "dog": 13, "T-shirt/top": 13}
+    assert_clean(tmp_path, report)
+
+
+def test_growing_and_asking_for_less(ray_cluster, tmp_path, tiny_model, expected):
+    assert run(tiny_model, tmp_path, num_images=20).made == 2
+    grown = run(tiny_model, tmp_path)
+    assert (grown.digest, grown.made, grown.skipped) == (expected, 2, 1)
+    assert_clean(tmp_path, grown)
+    before = files(tmp_path)
+    less = run(tiny_model, tmp_path, num_images=10)
+    assert (less.digest, less.made, less.skipped, less.num_images) == (expected, 0, 1, 10)
+    assert files(tmp_path) == before
+
+
+class KillsItself:
+    """A sampler whose process dies, once, when it reaches a batch of the second shard."""
+
+    def __init__(self, resolved, marker):
+        self._sampler = stage.load_sampler(resolved)
+        self.device = self._sampler.device
+        self._marker = Path(marker)
+        self._batches = 0
+
+    def __call__(self, names, seeds):
+        self._batches += 1
+        if self._batches == 4 and not self._marker.exists():
+            self._marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self._sampler(names, seeds)
+
+
+class LoadKiller:
+    def __init__(self, marker):
+        self._marker = marker
+
+    def __call__(self, resolved):
+        return KillsItself(resolved, self._marker)
+
+
+def test_a_killed_actor_changes_nothing(ray_cluster, tmp_path, tiny_model, expected):
+    marker = tmp_path / "killed"
+    report = run(tiny_model, tmp_path / "root", load=LoadKiller(str(marker)))
+    assert marker.exists()
+    assert report.digest == expected
+    assert_clean(tmp_path / "root", report)
+
+
+class Fails:
+    def __init__(self, bad_seeds, marker=None):
+        self._bad = bad_seeds
+        self._marker = marker
+
+    def __call__(self, resolved):
+        sampler = stage.load_sampler(resolved)
+
+        class Sampler:
+            device = sampler.device
+
+            def __call__(_, names, seeds):
+                if self._bad & set(seeds):
+                    raise RuntimeError("planted failure")
+                return sampler(names, seeds)
+
+        return Sampler()
+
+
+def test_a_failing_shard_is_named_and_the_others_are_made(
+    ray_cluster, tmp_path, tiny_model, expected
+):
+    plan = prepare(small_spec(tiny_model), str(tmp_path)).resolved.plan
+    report = run(tiny_model, tmp_path, load=Fails({plan.candidate(1, 2).seed}))
+    assert (report.made, report.missing) == (2, [1])
+    assert [failure.shard for failure in report.failures] == [1]
+    assert "planted failure" in report.failures[0].error
+    mended = run(tiny_model, tmp_path)
+    assert (mended.digest, mended.made) == (expected, 1)
+
+
+def test_the_run_stops_early_when_the_first_shards_all_fail(ray_cluster, tmp_path, tiny_model):
+    plan = prepare(small_spec(tiny_model, num_images=400), str(tmp_path)).resolved.plan
+    every = {plan.candidate(shard, 0).seed for shard in plan.shards()}
+    report = run(tiny_model, tmp_path, load=Fails(every), num_images=400)
+    assert report.made == 0
+    assert 3 <= len(report.failures) <= 5
+    assert len(report.missing) == 25
+
+
+def test_memory_root_is_refused(tiny_model):
+    with pytest.raises(SpecError, match="memory://"):
+        run(tiny_model, "memory://nowhere")
+
+
+def command(model, root, *overrides):
+    generator = [f"generator.model={model}", "generator.num_inference_steps=3"]
+    small = ["num_images=40", "shard_size=16", "batch_size=6", "threads=1"]
+    return [sys.executable, JOB, *generator, *small, *overrides, "--root", root]
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_run_killed_at_a_random_moment_and_run_again_equals_a_clean_one(
+    ray_cluster, tmp_path, tiny_model, expected, seed
+):
+    # The driver is a process of its own that uses the suite's Ray.
+    address = ray_cluster.get_runtime_context().gcs_address
+    words = [*command(tiny_model, tmp_path), "--address", address]
+    victim = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    moment = random.Random(seed).uniform(0, 1)
+    deadline = time.monotonic() + 60
+    # From the first file in the root on, a driver lives about a second longer.
+    while not (tmp_path / "spec.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(moment * 4)
+    victim.kill()
+    victim.communicate()
+    again = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    assert again.returncode == 0, again.stderr
+    finished = prepare(small_spec(tiny_model), str(tmp_path))
+    assert dataset_digest(finished.inventory.records) == expected
+    assert finished.num_pending == 0
+    report = stage.GenerateReport.model_validate_json(again.stdout)
+    assert_clean(tmp_path, report)
