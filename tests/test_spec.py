@@ -63,12 +63,12 @@ def test_load_spec_reads_yaml_and_overrides_win(tmp_path):
 def test_load_spec_refuses_a_file_that_holds_no_spec(tmp_path, text):
     path = tmp_path / "spec.yaml"
     path.write_text(text)
-    with pytest.raises(SpecError, match="spec.yaml"):
+    with pytest.raises(SpecError, match=r"spec\.yaml"):
         load_spec(GenerateSpec, path)
 
 
 def test_load_spec_names_a_missing_file(tmp_path):
-    with pytest.raises(SpecError, match="none.yaml"):
+    with pytest.raises(SpecError, match=r"none\.yaml"):
         load_spec(FitSpec, tmp_path / "none.yaml")
 
 

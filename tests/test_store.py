@@ -73,12 +73,12 @@ def test_check_writable_leaves_nothing_behind(tmp_path):
 
 
 def test_check_writable_refuses_a_root_that_cannot_be_written():
-    with pytest.raises(SpecError, match="/proc/factory.*cannot be written.*--root"):
+    with pytest.raises(SpecError, match=r"/proc/factory.*cannot be written.*--root"):
         Store("/proc/factory").check_writable()
 
 
 def test_unknown_store_is_refused():
-    with pytest.raises(SpecError, match="nosuch://x.*give a folder"):
+    with pytest.raises(SpecError, match=r"nosuch://x.*give a folder"):
         Store("nosuch://x/y")
 
 
