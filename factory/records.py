@@ -13,7 +13,7 @@ more samples counts. A file in data/ that no counting record names does not exis
 import hashlib
 import re
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pydantic import ValidationError
 
@@ -41,7 +41,7 @@ class Device(Frozen):
 class ShardRecord(Frozen):
     """The proof that a shard exists."""
 
-    schema_version: int = 1
+    schema_version: Literal[1] = 1
     fingerprint: str
     shard: int
     file: str
@@ -72,7 +72,7 @@ class ShardRecord(Frozen):
 class RootSpec(Frozen):
     """Content of the root's spec.json."""
 
-    schema_version: int = 1
+    schema_version: Literal[1] = 1
     fingerprint: str
     identity: dict[str, Any]
     """The resolved spec: all that changes a byte, every input pinned by content."""

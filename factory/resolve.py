@@ -12,6 +12,7 @@ from factory.records import RootSpec
 from factory.spec import EdmGenerator, GenerateSpec, SpecError, fingerprint
 
 ASSETS = Path(__file__).parent / "assets"
+_INDEX = "model_index.json"
 _HASHED = {".json", ".safetensors", ".bin", ".txt", ".model"}
 """Files that loading a model can read; cards and pictures beside them change nothing."""
 
@@ -50,6 +51,7 @@ class ModelFolder:
     digest: str
     """sha256 over the folder's files, or the commit."""
     config: ModelConfig
+    is_embedded: bool = False
 
     @property
     def name(self) -> str:
@@ -123,6 +125,9 @@ def resolve(spec: GenerateSpec) -> Resolved:
         "output": spec.output.model_dump(mode="json"),
     }
     asked = spec.model_dump(mode="json", exclude={"resources", "recheck", "preview"})
+    if not model.is_embedded:
+        # Whoever draws from this root again may stand in another folder, or come after a push.
+        asked["generator"] |= {"model": model.path, "revision": model.revision}
     root_spec = RootSpec(fingerprint=fingerprint(identity), identity=identity, asked=asked)
     return Resolved(spec=spec, root_spec=root_spec, plan=plan, model=model)
 
@@ -134,17 +139,19 @@ def open_model(generator: EdmGenerator) -> ModelFolder:
         SpecError: if it cannot be found or read, or is no model of this kind.
     """
     name = generator.model
-    folder = ASSETS / name if (ASSETS / name).is_dir() else Path(name).expanduser()
+    is_embedded = Path(name).name == name and (ASSETS / name / _INDEX).is_file()
+    folder = ASSETS / name if is_embedded else Path(name).expanduser()
     if folder.is_dir():
         if generator.revision is not None:
             raise SpecError(
                 f"generator.revision: is {generator.revision}, but {name} is a local folder; "
                 "leave it out"
             )
-        config = _read_config(folder / "model_index.json")
-        return ModelFolder(str(folder.resolve()), None, _folder_digest(folder), config)
+        config = _read_config(folder / _INDEX)
+        digest = _folder_digest(folder)
+        return ModelFolder(str(folder.resolve()), None, digest, config, is_embedded)
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        embedded = sorted(path.parent.name for path in ASSETS.glob("*/model_index.json"))
+        embedded = sorted(path.parent.name for path in ASSETS.glob(f"*/{_INDEX}"))
         raise SpecError(
             f"generator.model: {name} is no folder and no embedded model; embedded: {embedded}, "
             "or give a folder in diffusers' format or org/name on the Hugging Face Hub"
@@ -160,7 +167,7 @@ def _open_hub_model(name: str, revision: str | None) -> ModelFolder:
     try:
         commit = HfApi().model_info(name, revision=revision).sha
         assert commit is not None
-        config = _read_config(Path(hf_hub_download(name, "model_index.json", revision=commit)))
+        config = _read_config(Path(hf_hub_download(name, _INDEX, revision=commit)))
     except (HfHubHTTPError, OfflineModeIsEnabled, httpx2.TransportError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise SpecError(

@@ -242,6 +242,15 @@ class VerifySpec(Frozen):
     """Where the dataset's model lies now, for `replay` and `only`; None: where it lay then."""
     resources: Resources = Resources()
 
+    @model_validator(mode="after")
+    def _one_task(self) -> "VerifySpec":
+        if self.only is not None and self.replay:
+            raise ValueError(
+                f"only is {self.only} and replay {self.replay}, but `only` checks nothing else; "
+                "give one of the two"
+            )
+        return self
+
 
 SpecT = TypeVar("SpecT", bound=Frozen)
 

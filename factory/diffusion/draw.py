@@ -4,20 +4,33 @@ N samples, C channels, H height, W width.
 """
 
 from collections.abc import Sequence
+from typing import Protocol
 
-import diffusers
 import numpy as np
 import torch
 from diffusers import EDMDPMSolverMultistepScheduler, EDMEulerScheduler
+from diffusers.utils.logging import disable_progress_bar
 from huggingface_hub import snapshot_download
+from numpy.typing import NDArray
 
 from factory.diffusion.device import describe, pick_device
 from factory.diffusion.edm import SIGMA_DATA, EdmPipeline, Raw, RawNetwork, denoise
 from factory.diffusion.samplers import euler, heun, karras_sigmas
 from factory.images import to_uint8
+from factory.records import Device
 from factory.resolve import ModelFolder, Resolved
 from factory.seeds import stream
 from factory.spec import EdmGenerator
+
+
+class Sampler(Protocol):
+    """A loaded model on its device."""
+
+    device: Device
+
+    def __call__(self, class_names: Sequence[str], seeds: Sequence[int]) -> NDArray[np.uint8]:
+        """N class names and N seeds -> N images, uint8 [N, H, W, C]."""
+        ...
 
 
 class GuidedNetwork:
@@ -71,7 +84,7 @@ class EdmSampler:
 
     def __init__(self, folder: str, generator: EdmGenerator, device: torch.device) -> None:
         """Load the model from `folder` (diffusers' format) and place it on `device`."""
-        diffusers.logging.disable_progress_bar()
+        disable_progress_bar()
         pipeline = EdmPipeline.from_pretrained(folder, dtype=torch.float32)
         self.class_names = tuple(
             pipeline.config["id2label"][str(i)] for i in range(len(pipeline.config["id2label"]))
@@ -94,7 +107,7 @@ class EdmSampler:
         )
 
     @torch.inference_mode()
-    def __call__(self, class_names: Sequence[str], seeds: Sequence[int]) -> np.ndarray:
+    def __call__(self, class_names: Sequence[str], seeds: Sequence[int]) -> NDArray[np.uint8]:
         """Draw one image for each class name and seed.
 
         Each image's noise comes from a stream of its own, drawn on the CPU.

@@ -5,12 +5,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from factory.diffusion.draw import load_sampler
+from factory.diffusion.draw import Sampler, load_sampler
 from factory.generate.prepare import check_same_root
 from factory.images import TRAINED_ALGORITHMIC_MEDIA, encode_png, pixel_digest
 from factory.plan import Candidate
@@ -21,16 +20,6 @@ from factory.shards.reader import read_shard
 from factory.shards.sample import Sample
 from factory.shards.webdataset import write_webdataset
 from factory.store import Store
-
-
-class Sampler(Protocol):
-    """A loaded model on its device."""
-
-    device: Device
-
-    def __call__(self, class_names: Sequence[str], seeds: Sequence[int]) -> NDArray[np.uint8]:
-        """N class names and N seeds -> N images, uint8 [N, H, W, C]."""
-        ...
 
 
 class MakeShard:

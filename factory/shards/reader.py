@@ -42,6 +42,7 @@ def _read_parquet(data: bytes) -> tuple[Sample, ...]:
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise ValueError(f"shard of {len(data)} bytes cannot be read as Parquet: {error}") from None
     _check_schema(table.schema)
+    _check_values(table)
     told = [name for name in PROVENANCE if name in names]
     return tuple(
         Sample(
@@ -67,6 +68,14 @@ def _check_schema(schema: pa.Schema) -> None:
     ]
     if wrong:
         raise ValueError(f"Parquet file is no shard: it {'; '.join(wrong)}")
+
+
+def _check_values(table: pa.Table) -> None:
+    flat = table.flatten()
+    names = ["image.bytes", *(name for name in COLUMNS if name != "image")]
+    empty = [name for name in names if flat[name].null_count]
+    if empty:
+        raise ValueError(f"Parquet file is no shard: it has rows without {', '.join(empty)}")
 
 
 def _read_webdataset(data: bytes) -> tuple[Sample, ...]:

@@ -127,3 +127,14 @@ def test_file_with_other_columns_is_told_what_is_wrong():
     pq.write_table(table, sink)
     with pytest.raises(ValueError, match=r"lacks class_name; lacks key; has prompt.*image as bin"):
         read_shard(sink.getvalue(), "parquet")
+
+
+@pytest.mark.parametrize("column", ["image", "label", "class_name", "key"])
+def test_row_without_a_value_is_told_by_column(file, column):
+    table = pq.read_table(file)
+    rows = table.to_pylist()
+    rows[3][column] = None
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), sink)
+    with pytest.raises(ValueError, match=f"without {column}"):
+        read_shard(sink.getvalue().to_pybytes(), "parquet")

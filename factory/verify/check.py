@@ -1,0 +1,283 @@
+"""Check shards without drawing: bytes against records, samples against the plan, duplicates."""
+
+import hashlib
+import pickle
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+from factory.images import TRAINED_ALGORITHMIC_MEDIA, decode_image, pixel_digest, read_mark
+from factory.plan import Candidate
+from factory.records import SPEC_NAME, ShardRecord, shard_name
+from factory.shards.reader import read_shard
+from factory.shards.sample import ProvenanceValue, Sample
+from factory.spec import Frozen, SpecError
+from factory.store import Store
+from factory.verify.prepare import NAMED, Dataset, find_candidate
+
+
+class Finding(Frozen):
+    """Something that is not as it was promised, and where."""
+
+    shard: int
+    file: str
+    """The shard's file, or the record that cannot be used."""
+    key: str | None
+    """The sample; None: the file as a whole."""
+    what: str
+
+
+class Duplicate(Frozen):
+    """Samples whose pixels are the same."""
+
+    pixel_sha256: str
+    keys: tuple[str, ...]
+    """The first two of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShardCheck:
+    """What one shard was found to hold."""
+
+    shard: int
+    class_counts: dict[str, int]
+    """Samples counted, by class name."""
+    is_damaged: bool
+    """Whether the bytes are not those of the record, so that `recheck` of generate mends it."""
+    findings: tuple[Finding, ...]
+    """The first 100."""
+    num_findings: int
+    pixels: NDArray[np.uint64]
+    """The first 8 bytes of every decoded image's pixel digest."""
+
+
+def check_shard(dataset: Dataset, record: ShardRecord) -> ShardCheck:
+    """Hash, read, recount and decode one shard; compare every sample with the plan.
+
+    What is checked of a sample: its key, and that keys rise; label, class name and provenance as
+    the plan has them for that key; an image that can be decoded, with the size and pixel digest
+    that its provenance names; the mark of a generated image.
+
+    Raises:
+        SpecError: if this machine does not see the root.
+    """
+    data = read_file(dataset.store, record)
+    sha256 = hashlib.sha256(data).hexdigest()
+    problems: list[tuple[str | None, str]] = []
+    problems += [(None, what) for what in _check_file(dataset, record, sha256)]
+    try:
+        samples = read_shard(data, dataset.format)
+    except ValueError as error:
+        samples = ()
+        problems.append((None, str(error)))
+    else:
+        problems += [(None, what) for what in _recount(dataset, record, samples)]
+    images = [_check_image(sample) for sample in samples]
+    problems += _check_samples(dataset, record, samples, [wrong for _, wrong in images])
+    return ShardCheck(
+        shard=record.shard,
+        class_counts=_count(samples),
+        is_damaged=sha256 != record.sha256,
+        findings=tuple(
+            Finding(shard=record.shard, file=record.file, key=key, what=what)
+            for key, what in problems[:NAMED]
+        ),
+        num_findings=len(problems),
+        pixels=np.array([_short(digest) for digest, _ in images if digest], dtype=np.uint64),
+    )
+
+
+def check_row(row: dict[str, str], dataset: Dataset) -> dict[str, bytes]:
+    """`check_shard` for a row with a record as JSON; what is found is pickled, for Arrow.
+
+    Here, and not beside Ray, so that workers which draw nothing never import torch.
+    """
+    record = ShardRecord.model_validate_json(row["record"])
+    return {"check": pickle.dumps(check_shard(dataset, record))}
+
+
+def read_file(store: Store, record: ShardRecord) -> bytes:
+    """The file of a record; no bytes if it is gone since the root was listed.
+
+    Raises:
+        SpecError: if it is gone because this machine does not see the root.
+    """
+    try:
+        return store.get(record.file)
+    except FileNotFoundError:
+        if not store.exists(SPEC_NAME):
+            raise SpecError(
+                f"root {store.url}: this machine does not see it, the driver does; "
+                "give a root that all machines share, e.g. --root s3://bucket/folder"
+            ) from None
+        return b""
+
+
+def find_duplicates(
+    dataset: Dataset, records: Mapping[int, ShardRecord], pixels: Mapping[int, NDArray[np.uint64]]
+) -> tuple[int, list[Duplicate]]:
+    """Images of the whole dataset whose pixels another one has.
+
+    Images are drawn from noise of their own, so two equal ones are a fault: of the files, of the
+    seeds, or of a model that has collapsed.
+
+    Args:
+        dataset: what the root promises.
+        records: shard -> record.
+        pixels: shard -> `ShardCheck.pixels`.
+
+    Returns:
+        How many images are duplicates of another one, and the first 100 groups. Only the groups
+        that are named were confirmed by their full digests.
+    """
+    if not pixels:
+        return 0, []
+    values, counts = np.unique(np.concatenate(list(pixels.values())), return_counts=True)
+    twice = dict(zip(values[counts > 1].tolist(), counts[counts > 1].tolist(), strict=True))
+    named = set(islice(twice, NAMED))
+    pending = set(named)
+    found: dict[str, list[str]] = defaultdict(list)
+    for shard, here in pixels.items():
+        if pending.isdisjoint(here.tolist()):
+            continue
+        for digest, key in _digests(dataset, records[shard]):
+            if _short(digest) in pending and len(found[digest]) < 2:
+                found[digest].append(key)
+        pending -= {_short(digest) for digest, keys in found.items() if len(keys) == 2}
+    groups = [
+        Duplicate(pixel_sha256=digest, keys=tuple(keys))
+        for digest, keys in found.items()
+        if len(keys) == 2
+    ]
+    refuted = named - {_short(group.pixel_sha256) for group in groups}
+    return sum(count - 1 for value, count in twice.items() if value not in refuted), groups
+
+
+def _check_file(dataset: Dataset, record: ShardRecord, sha256: str) -> Iterator[str]:
+    if sha256 != record.sha256:
+        yield f"sha256 is {sha256[:12]}..., its record says {record.sha256[:12]}..."
+    expected = shard_name(record.shard, record.sha256, dataset.format)
+    if record.file != expected:
+        yield f"should be called {expected}"
+
+
+def _recount(dataset: Dataset, record: ShardRecord, samples: Sequence[Sample]) -> Iterator[str]:
+    if len(samples) != record.num_samples:
+        yield f"holds {len(samples)} samples, its record says {record.num_samples}"
+    quota = dataset.plan.quota(record.shard)
+    if len(samples) > quota:
+        yield f"holds {len(samples)} samples, more than the {quota} that a shard takes"
+    counts = _count(samples)
+    if counts != record.class_counts:
+        yield f"holds {counts}, its record says {record.class_counts}"
+    drawn = record.num_samples + sum(record.rejected.values())
+    if drawn != record.num_candidates:
+        yield (
+            f"its record has {record.num_candidates} candidates, but accepted and rejected "
+            f"make {drawn}"
+        )
+
+
+def _check_samples(
+    dataset: Dataset,
+    record: ShardRecord,
+    samples: Sequence[Sample],
+    wrong_images: Sequence[list[str]],
+) -> Iterator[tuple[str, str]]:
+    last = -1
+    for sample, wrong in zip(samples, wrong_images, strict=True):
+        try:
+            candidate = find_candidate(dataset.plan, sample.key)
+        except SpecError as error:
+            yield sample.key, "; ".join([str(error), *wrong])
+            continue
+        wrong = [
+            *_check_place(record, candidate, last),
+            *_compare(_facts(sample), _promised(dataset, candidate)),
+            *wrong,
+        ]
+        last = candidate.index
+        if wrong:
+            yield sample.key, "; ".join(wrong)
+
+
+def _check_place(record: ShardRecord, candidate: Candidate, last: int) -> Iterator[str]:
+    # Rising indices below the number of candidates also make keys unique in the whole dataset.
+    if candidate.shard != record.shard:
+        yield f"belongs to shard {candidate.shard}"
+    elif candidate.index <= last:
+        yield f"comes after candidate {last}, but keys rise within a shard"
+    elif candidate.index >= record.num_candidates:
+        yield f"is beyond the {record.num_candidates} candidates of its record"
+
+
+def _facts(sample: Sample) -> dict[str, ProvenanceValue]:
+    return {"label": sample.label, "class_name": sample.class_name, **sample.provenance}
+
+
+def _promised(dataset: Dataset, candidate: Candidate) -> dict[str, ProvenanceValue]:
+    identity = dataset.root_spec.identity
+    generator = identity["generator"]
+    return {
+        "label": candidate.label,
+        "class_name": dataset.plan.class_names[candidate.label],
+        "is_synthetic": True,
+        "source": identity["name"],
+        "shard": candidate.shard,
+        "candidate": candidate.index,
+        "seed": candidate.seed,
+        "model_revision": generator["digest"],
+        "scheduler": generator["scheduler"],
+        "num_inference_steps": generator["num_inference_steps"],
+        "guidance_scale": generator["guidance_scale"],
+    }
+
+
+def _check_image(sample: Sample) -> tuple[str | None, list[str]]:
+    """The image's pixel digest, None if it cannot be decoded; and what is wrong with it."""
+    try:
+        pixels = decode_image(sample.image)
+        mark = read_mark(sample.image)
+    except ValueError as error:
+        return None, [str(error)]
+    height, width, _ = pixels.shape
+    digest = pixel_digest(pixels)
+    measured: dict[str, ProvenanceValue] = {
+        "width": width,
+        "height": height,
+        "pixel_sha256": digest,
+    }
+    wrong = _compare(sample.provenance, measured)
+    if mark != TRAINED_ALGORITHMIC_MEDIA:
+        wrong.append(f"mark is {mark}, expected {TRAINED_ALGORITHMIC_MEDIA}")
+    return digest, wrong
+
+
+def _compare(
+    facts: Mapping[str, ProvenanceValue], expected: Mapping[str, ProvenanceValue]
+) -> list[str]:
+    return [
+        f"{name} is {facts.get(name)!r}, expected {value!r}"
+        for name, value in expected.items()
+        if facts.get(name) != value
+    ]
+
+
+def _digests(dataset: Dataset, record: ShardRecord) -> Iterator[tuple[str, str]]:
+    """Pixel digest and key of every image of a shard that can be decoded."""
+    for sample in read_shard(dataset.store.get(record.file), dataset.format):
+        digest, _ = _check_image(sample)
+        if digest is not None:
+            yield digest, sample.key
+
+
+def _count(samples: Sequence[Sample]) -> dict[str, int]:
+    return dict(Counter(sample.class_name for sample in samples))
+
+
+def _short(digest: str) -> int:
+    return int(digest[:16], 16)

@@ -1,0 +1,136 @@
+"""Run the verify stage: check every shard, then draw some images again."""
+
+import logging
+import os
+import pickle
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from functools import partial
+from itertools import islice
+from typing import Any
+
+import ray.data
+
+from factory.cluster import ActorShape, connect, quiet_ray_data
+from factory.progress import Progress
+from factory.records import ShardRecord
+from factory.resolve import Resolved
+from factory.spec import SpecError
+from factory.verify.check import ShardCheck, check_row, check_shard
+from factory.verify.prepare import Dataset, Prepared
+from factory.verify.replay import Load, ReplayShard, ShardReplay, load_sampler
+from factory.verify.report import Tally, VerifyReport
+
+_LOG = logging.getLogger(__name__)
+
+WAVE = 10_000
+"""Shards handed to Ray at once: enough to hide the start of a pool, few enough for the driver."""
+SMALL_ROOT_BYTES = 16 * 2**20
+"""Some 20,000 small images, which one process checks in about the time that Ray takes to start."""
+
+
+def run(prepared: Prepared, address: str | None = None, load: Load = load_sampler) -> VerifyReport:
+    """Check every shard of a root, and draw the chosen batches again; writes nothing.
+
+    A small root is checked in this process unless `address` is given; replays are always on Ray.
+
+    Args:
+        prepared: from `prepare`.
+        address: Ray cluster; see `cluster.connect`.
+        load: loads the model in an actor.
+
+    Raises:
+        SpecError: before any work, if the cluster cannot be used.
+    """
+    started = time.monotonic()
+    store, records = prepared.dataset.store, prepared.records
+    num_bytes = sum(record.num_bytes for record in records.values())
+    checks_on_ray = address is not None or num_bytes > SMALL_ROOT_BYTES
+    needs_ray = checks_on_ray or bool(prepared.replays)
+    if needs_ray and not store.is_shared:
+        raise SpecError(
+            f"root {store.url}: memory:// lives in one process, Ray's workers are others; "
+            "give a folder, s3:// or gs://"
+        )
+    tally = Tally(prepared)
+    with connect(address) if needs_ray else nullcontext():
+        checks = _check_on_ray(prepared) if checks_on_ray else _check_in_threads(prepared)
+        with Progress(num_images=sum(record.num_samples for record in records.values())) as bar:
+            for check in checks:
+                tally.add_check(check)
+                bar.add(records[check.shard].num_samples)
+        for replay in _replay(prepared, load):
+            tally.add_replay(replay)
+    return tally.report(seconds=time.monotonic() - started)
+
+
+def _check_in_threads(prepared: Prepared) -> Iterator[ShardCheck]:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield from pool.map(partial(check_shard, prepared.dataset), prepared.records.values())
+
+
+def _check_on_ray(prepared: Prepared) -> Iterator[ShardCheck]:
+    remaining = iter(prepared.records.values())
+    while wave := list(islice(remaining, WAVE)):
+        checks = _rows({"record": record.model_dump_json()} for record in wave).map(
+            check_row,  # pyright: ignore[reportArgumentType] - Ray adds fn_args
+            fn_args=(prepared.dataset,),
+            num_cpus=1,
+        )
+        for row in checks.iter_rows():
+            yield pickle.loads(row["check"])
+
+
+def _replay(prepared: Prepared, load: Load) -> Iterator[ShardReplay]:
+    """Draw the chosen batches again, on as many actors as the cluster holds."""
+    if not prepared.replays:
+        return
+    assert prepared.resolved is not None
+    size = prepared.dataset.plan.batch_size
+    num_batches = sum(map(len, prepared.replays.values()))
+    _LOG.info("drawing %d batches of %d images again", num_batches, size)
+    resources = prepared.spec.resources
+    shape = ActorShape(resources, threads=prepared.resolved.spec.threads)
+    remaining = iter(prepared.replays.items())
+    with Progress(num_images=num_batches * size) as bar:
+        while wave := list(islice(remaining, WAVE)):
+            smallest, largest = shape.pool(resources, num_tasks=len(wave))
+            replays = _rows(
+                {"record": prepared.records[shard].model_dump_json(), "batches": list(batches)}
+                for shard, batches in wave
+            ).map(
+                _ReplayActor,  # pyright: ignore[reportArgumentType] - Ray takes a class for an actor
+                fn_constructor_args=(prepared.dataset, prepared.resolved, load),
+                compute=ray.data.ActorPoolStrategy(
+                    min_size=smallest, max_size=largest, max_tasks_in_flight_per_actor=2
+                ),
+                num_cpus=shape.num_cpus,
+                num_gpus=shape.num_gpus,
+                accelerator_type=shape.accelerator_type,
+            )
+            for row in replays.iter_rows():
+                bar.add(row["num_batches"] * size)
+                yield pickle.loads(row["replay"])
+
+
+class _ReplayActor:
+    def __init__(self, dataset: Dataset, resolved: Resolved, load: Load) -> None:
+        self._replay = ReplayShard(dataset, resolved, load)
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, bytes | int]:
+        record = ShardRecord.model_validate_json(row["record"])
+        batches = [int(number) for number in row["batches"]]
+        # A row's columns are Arrow's, so what is found travels as bytes.
+        return {
+            "replay": pickle.dumps(self._replay(record, batches)),
+            "num_batches": len(batches),
+        }
+
+
+def _rows(rows: Iterable[dict[str, Any]]) -> ray.data.Dataset:
+    """One block, and so one task, a row."""
+    quiet_ray_data()
+    items = list(rows)
+    return ray.data.from_items(items, override_num_blocks=len(items))

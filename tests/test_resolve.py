@@ -1,0 +1,74 @@
+"""Models are found by name or folder, pinned by content, and refused by name."""
+
+import json
+import shutil
+
+import pytest
+
+from factory.resolve import open_model, resolve
+from factory.spec import EdmGenerator, SpecError
+from tests.datasets import small_spec
+
+
+def opened(path, **fields):
+    return open_model(EdmGenerator(model=str(path), **fields))
+
+
+def test_a_folder_is_pinned_by_its_content_and_not_by_its_place_or_card(tmp_path, tiny_model):
+    moved = shutil.copytree(tiny_model, tmp_path / "moved")
+    (moved / "README.md").write_text("a card")
+    assert opened(moved).digest == opened(tiny_model).digest
+    config = json.loads((moved / "model_index.json").read_text())
+    config["id2label"]["0"] = "lion"
+    (moved / "model_index.json").write_text(json.dumps(config))
+    assert opened(moved).digest != opened(tiny_model).digest
+
+
+def test_asked_names_a_folder_absolutely(tiny_model, monkeypatch):
+    monkeypatch.chdir(tiny_model.parent)
+    resolved = resolve(small_spec("tiny"))
+    assert resolved.root_spec.asked["generator"]["model"] == str(tiny_model)
+
+
+def damage_config(folder, **changes):
+    path = folder / "model_index.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda f: shutil.rmtree(f), ["is no folder and no embedded model", "diffusers"]),
+        (lambda f: (f / "model_index.json").unlink(), ["model_index.json", "cannot be read"]),
+        (lambda f: (f / "model_index.json").write_text("{"), ["describes no EDM model"]),
+        (lambda f: damage_config(f, _class_name="DiTPipeline"), ["_class_name", "EdmPipeline"]),
+        (lambda f: damage_config(f, id2label={"0": "a", "2": "b"}), ["id2label", "'2'"]),
+        (lambda f: damage_config(f, id2label={"0": "a", "1": "a"}), ["id2label", "once"]),
+        (lambda f: damage_config(f, image_size=None), ["image_size"]),
+        (
+            lambda f: (f / "unet" / "diffusion_pytorch_model.safetensors").unlink(),
+            ["no .safetensors"],
+        ),
+    ],
+)
+def test_a_model_that_cannot_be_used_is_refused_by_name(tmp_path, tiny_model, change, named):
+    folder = shutil.copytree(tiny_model, tmp_path / "model")
+    change(folder)
+    with pytest.raises(SpecError) as error:
+        opened(folder)
+    assert all(part in str(error.value) for part in ["generator.model", *named])
+
+
+def test_a_hub_model_that_cannot_be_had_is_refused_with_the_way_out():
+    with pytest.raises(SpecError, match=r"generator\.model: nobody/nothing .*give a folder"):
+        opened("nobody/nothing")
+
+
+def test_a_revision_of_a_local_folder_is_refused(tiny_model):
+    with pytest.raises(SpecError, match=r"generator\.revision: is main"):
+        opened(tiny_model, revision="main")
+
+
+def test_an_unknown_class_is_refused_with_the_known_ones(tiny_model):
+    with pytest.raises(SpecError, match=r"\['lion'\].*'cat', 'dog'"):
+        resolve(small_spec(tiny_model, class_names=("cat", "lion")))
