@@ -48,14 +48,19 @@ def run_job(job: Callable[[], tuple[BaseModel, int]]) -> int:
 
     Args:
         job: does the work and returns its report and exit code. A `SpecError` becomes one line
-            on stderr and exit code 2; any other exception rises with its traceback (exit code 1).
+            on stderr and exit code 2, Ctrl-C one line and exit code 1; any other exception rises
+            with its traceback (exit code 1).
     """
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
+    logging.basicConfig(stream=sys.stderr, format="%(message)s")
+    logging.getLogger("factory").setLevel(logging.INFO)
     try:
         report, code = job()
     except SpecError as error:
         sys.stderr.write(f"error: {error}\n")
         return WRONG
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped; the same command goes on from here\n")
+        return FAILED
     sys.stdout.write(json.dumps(report.model_dump(mode="json"), indent=2) + "\n")
     return code
 
@@ -68,6 +73,7 @@ def absolute_root(root: str) -> str:
     """
     if "://" in root:
         return root
-    submitted = "job_submission_id" in os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "")
-    base = Path.home() / "factory" if submitted else Path.cwd()
+    # Ray's job manager sets it for the commands that it runs.
+    is_submitted = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+    base = Path.home() / "factory" if is_submitted else Path.cwd()
     return str((base / Path(root).expanduser()).resolve())

@@ -2,6 +2,8 @@
 
 import logging
 import os
+import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,6 +14,8 @@ from factory.spec import Resources, SpecError
 
 LOCAL_OBJECT_STORE_BYTES = 256 * 2**20
 """Images never travel through the object store, so a local instance needs little of it."""
+ANSWER_SECONDS = 10.0
+"""How long a cluster may take to accept a connection."""
 
 
 @contextmanager
@@ -29,20 +33,56 @@ def connect(address: str | None) -> Iterator[None]:
         yield
         return
     target = address or os.environ.get("RAY_ADDRESS") or "local"
+    _check_answers(target)
     options = {}
     if target == "local":
         options = {
             "object_store_memory": LOCAL_OBJECT_STORE_BYTES,
             "include_dashboard": False,
         }
+    # Ray's core calls a detail of Ray Data's actor pools an error; failures arrive as exceptions.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
-        ray.init(address=target, logging_level=logging.ERROR, log_to_driver=False, **options)
-    except ConnectionError as error:
-        raise SpecError(f"--address {target}: no Ray cluster answers ({error})") from None
+        with _silent_stderr():
+            ray.init(address=target, logging_level=logging.ERROR, log_to_driver=False, **options)
+    except (ConnectionError, ValueError) as error:
+        raise _no_cluster(target, error) from None
     try:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _silent_stderr() -> Iterator[None]:
+    # The core announces its log level on file descriptor 2, whatever that level is.
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def _check_answers(target: str) -> None:
+    # Ray itself would knock for over a minute where nothing listens.
+    host, colon, port = target.removeprefix("ray://").rpartition(":")
+    if not colon:
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise _no_cluster(target, error) from None
+
+
+def _no_cluster(target: str, error: Exception) -> SpecError:
+    return SpecError(
+        f"--address {target}: no Ray cluster answers ({error}); give HOST:PORT of a head started "
+        "by `ray start --head`, or unset --address and RAY_ADDRESS to use this machine alone"
+    )
 
 
 def quiet_ray_data() -> None:

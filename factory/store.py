@@ -126,6 +126,20 @@ class Store:
             with suppress(FileNotFoundError):
                 self._fs.rm_file(self._path(name))
 
+    def check_reachable(self) -> None:
+        """Prove that the root can be looked at; one that is not there yet passes.
+
+        Raises:
+            SpecError: with the store's own reason.
+        """
+        try:
+            self.exists(INCOMING)
+        except _client_errors(self.url) as error:
+            raise SpecError(
+                f"root {self.url}: cannot be reached ({error}); check the address and your "
+                "credentials, or give another --root"
+            ) from None
+
     def check_writable(self) -> None:
         """Prove that the root can be written, leaving nothing behind.
 
@@ -137,7 +151,7 @@ class Store:
         try:
             self.put(name, b"probe")
             self._fs.rm_file(self._path(name))
-        except (OSError, ValueError) as error:
+        except _client_errors(self.url) as error:
             raise SpecError(
                 f"root {self.url}: cannot be written ({error}); give another --root"
             ) from None
@@ -168,6 +182,14 @@ class Store:
             file.flush()
             os.fsync(file.fileno())
         return path
+
+
+def _client_errors(url: str) -> tuple[type[Exception], ...]:
+    if not url.startswith("s3://"):
+        return OSError, ValueError
+    from botocore.exceptions import BotoCoreError  # no credentials, no route: no OSErrors there
+
+    return OSError, ValueError, BotoCoreError
 
 
 def _options(url: str) -> dict[str, bool]:

@@ -47,6 +47,12 @@ class Prepared:
         """How many shards are missing or too short."""
         return self.resolved.plan.num_shards - len(self.done())
 
+    @property
+    def num_images_pending(self) -> int:
+        """Images to draw; a short shard that grows is made again whole, so it counts in full."""
+        plan = self.resolved.plan
+        return plan.num_images - sum(plan.quota(record.shard) for record in self.done())
+
 
 class Estimate(Frozen):
     """What the pending shards will take, extrapolated from what was measured."""
@@ -94,27 +100,38 @@ def prepare(spec: GenerateSpec, root: str) -> Prepared:
     """
     resolved = resolve(spec)
     store = Store(root)
+    store.check_reachable()
     check_root(store, resolved.root_spec)
-    return Prepared(resolved, store, take_inventory(store, resolved.fingerprint))
+    inventory = take_inventory(store, resolved.fingerprint)
+    return Prepared(resolved, store, _rehash(store, inventory) if spec.recheck else inventory)
+
+
+def check_makeable(store: Store) -> None:
+    """Refuse a root that actors cannot write to; leaves nothing behind.
+
+    Raises:
+        SpecError: with the reason.
+    """
+    if not store.is_shared:
+        raise SpecError(
+            f"root {store.url}: memory:// lives in one process, Ray's actors are others; "
+            "give a folder, s3:// or gs://"
+        )
+    store.check_writable()
 
 
 def open_root(prepared: Prepared) -> tuple[Prepared, dict[str, str]]:
     """Claim the root and mend it: what is broken is deleted, to be made again.
 
-    With `recheck`, every recorded shard is hashed first.
-
     Returns:
         The root as it is now, and what was deleted -> why.
 
     Raises:
-        SpecError: if the root cannot be written or belongs to another spec.
+        SpecError: if the root belongs to another spec.
     """
     resolved, store = prepared.resolved, prepared.store
-    store.check_writable()
     claim_root(store, resolved.root_spec)
-    broken = dict(prepared.inventory.broken)
-    if resolved.spec.recheck:
-        broken |= _rehash(store, prepared.inventory.records)
+    broken = prepared.inventory.broken
     if not broken:
         return prepared, {}
     store.delete(broken)
@@ -169,9 +186,7 @@ def extrapolate(
     """
     resources = prepared.resolved.spec.resources
     num_actors = min(resources.max_actors or 1, max(prepared.num_pending, 1))
-    # A short shard that grows is made again whole, so its old images count as pending too.
-    plan = prepared.resolved.plan
-    num_images = plan.num_images - sum(plan.quota(record.shard) for record in prepared.done())
+    num_images = prepared.num_images_pending
     actor_seconds = num_images * seconds_per_image
     price = resources.price_per_hour
     return Estimate(
@@ -203,9 +218,10 @@ def dry_run(prepared: Prepared) -> DryRunReport:
     )
 
 
-def _rehash(store: Store, records: dict[int, ShardRecord]) -> dict[str, str]:
-    broken = {}
-    remaining = iter(records.values())
+def _rehash(store: Store, inventory: Inventory) -> Inventory:
+    broken = dict(inventory.broken)
+    whole = dict(inventory.records)
+    remaining = iter(inventory.records.values())
     while some := list(islice(remaining, _CHECKED_AT_ONCE)):
         shards = store.get_many(record.file for record in some)
         for record in some:
@@ -213,4 +229,5 @@ def _rehash(store: Store, records: dict[int, ShardRecord]) -> dict[str, str]:
             if found != record.sha256:
                 why = f"sha256 is {found[:8]}..., record says {record.sha256[:8]}..."
                 broken |= {record.name: why, record.file: why}
-    return broken
+                del whole[record.shard]
+    return inventory._replace(records=whole, broken=broken)

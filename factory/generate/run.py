@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from itertools import islice
 
 import ray
@@ -11,12 +12,12 @@ import ray.util
 
 from factory.cluster import ActorShape, connect, quiet_ray_data
 from factory.generate.pictures import save_contact_sheet
-from factory.generate.prepare import Prepared, open_root
+from factory.generate.prepare import Prepared, check_makeable, open_root
 from factory.generate.shard import MakeShard, Sampler, load_sampler
 from factory.progress import Progress
 from factory.records import ShardRecord, dataset_digest, sweep, take_inventory
 from factory.resolve import Resolved
-from factory.spec import Frozen, SpecError
+from factory.spec import Frozen
 
 _LOG = logging.getLogger(__name__)
 
@@ -111,21 +112,17 @@ def run(
     """
     started = time.monotonic()
     store = prepared.store
-    if not store.is_shared:
-        raise SpecError(
-            f"root {store.url}: memory:// lives in one process, Ray's actors are others; "
-            "give a folder, s3:// or gs://"
-        )
-    opened, mended = open_root(prepared)
-    failures: list[Failure] = []
-    if opened.num_pending:
-        with connect(address):
-            failures = _make_pending(opened, load)
+    check_makeable(store)
+    # A cluster that does not answer is found out before the root is claimed.
+    with connect(address) if prepared.num_pending else nullcontext():
+        opened, mended = open_root(prepared)
+        failures = _make_pending(opened, load)
     after = Prepared(opened.resolved, store, take_inventory(store, opened.resolved.fingerprint))
     swept = sweep(store, after.inventory.records, after.inventory.strays)
     seconds = time.monotonic() - started
     records = after.inventory.records
-    made = [record for shard, record in records.items() if shard in set(opened.pending())]
+    before = opened.inventory.records
+    made = [record for shard, record in records.items() if record != before.get(shard)]
     report = GenerateReport(
         root=store.url,
         fingerprint=opened.resolved.fingerprint,
@@ -148,12 +145,16 @@ def run(
 
 
 def _make_pending(opened: Prepared, load: Load) -> list[Failure]:
-    plan = opened.resolved.plan
     num_pending = opened.num_pending
-    num_images = sum(plan.quota(shard) for shard in opened.pending())
+    if not num_pending:
+        plan = opened.resolved.plan
+        _LOG.info(
+            "nothing to make: all %d shards (%d images) are there", plan.num_shards, plan.num_images
+        )
+        return []
     failures: list[Failure] = []
     num_made = 0
-    with Progress(num_images=num_images) as progress:
+    with Progress(num_images=opened.num_images_pending) as progress:
         for result in _results(opened, load):
             if isinstance(result, ShardRecord):
                 num_made += 1
