@@ -4,16 +4,24 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
+from typing import Any
 
 import ray
 import ray.data
 
 from factory.spec import Resources, SpecError
 
+_LOG = logging.getLogger(__name__)
+
 LOCAL_OBJECT_STORE_BYTES = 256 * 2**20
 """Images never travel through the object store, so a local instance needs little of it."""
+_PRIVATE = "factory-private"
+"""Namespace of an instance that this process started: it will never grow."""
+WAVE = 10_000
+"""Tasks handed to Ray at once: enough to hide the start of a pool, few enough for the driver."""
 ANSWER_SECONDS = 10.0
 """How long a cluster may take to accept a connection."""
 
@@ -39,6 +47,7 @@ def connect(address: str | None) -> Iterator[None]:
         options = {
             "object_store_memory": LOCAL_OBJECT_STORE_BYTES,
             "include_dashboard": False,
+            "namespace": _PRIVATE,
         }
     # Ray's core calls a detail of Ray Data's actor pools an error; failures arrive as exceptions.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
@@ -85,14 +94,6 @@ def _no_cluster(target: str, error: Exception) -> SpecError:
     )
 
 
-def quiet_ray_data() -> None:
-    """Keep Ray Data's bars and banners out of our progress; its errors still rise."""
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-
-
 class ActorShape:
     """What one actor reserves, and how many of them the cluster holds at the moment."""
 
@@ -100,23 +101,87 @@ class ActorShape:
         """Fill what `resources` leaves open from the cluster; needs a connection.
 
         Raises:
-            SpecError: if not even one actor would fit.
+            SpecError: if not even one actor fits on this machine. A cluster may grow, so there
+                the same is only a warning.
         """
         cluster = ray.cluster_resources()
-        gpus_here = cluster.get("GPU", 0)
+        here = {"CPU": cluster.get("CPU", 0.0), "GPU": cluster.get("GPU", 0.0)}
         self.num_gpus = resources.num_gpus
         if self.num_gpus is None:
-            self.num_gpus = 1.0 if gpus_here else 0.0
+            self.num_gpus = 1.0 if here["GPU"] else 0.0
         self.num_cpus = resources.num_cpus
         if self.num_cpus is None:
-            self.num_cpus = 1.0 if self.num_gpus else float(min(threads, cluster["CPU"]))
-        fits = [int(cluster.get("CPU", 0) / self.num_cpus)]
-        if self.num_gpus:
-            fits.append(int(gpus_here / self.num_gpus))
-        self.capacity = max(1, min(fits))
+            self.num_cpus = 1.0 if self.num_gpus else float(min(threads, here["CPU"] or threads))
         self.accelerator_type = resources.accelerator_type
+        wanted = {"CPU": self.num_cpus, "GPU": self.num_gpus}
+        fits = min(int(here[kind] / amount) for kind, amount in wanted.items() if amount)
+        if not fits:
+            _say_too_small(wanted, here)
+        self.capacity = max(1, fits)
 
     def pool(self, resources: Resources, *, num_tasks: int) -> tuple[int, int]:
         """Smallest and largest size of a pool for `num_tasks`: never more actors than tasks."""
         largest = min(resources.max_actors or self.capacity, num_tasks)
         return min(resources.min_actors, largest), largest
+
+
+def map_on_actors(
+    rows: Iterable[dict[str, Any]],
+    actor: type,
+    args: tuple[object, ...],
+    *,
+    resources: Resources,
+    threads: int,
+) -> Iterator[dict[str, Any]]:
+    """Send rows through a pool of actors, one at a time each; results come in no fixed order.
+
+    Args:
+        rows: small rows of plain values; every one is a task.
+        actor: a class; its instances take a row and return one.
+        args: arguments of its constructor.
+        resources: what one actor reserves, and how many there may be.
+        threads: CPU threads that one actor computes with.
+
+    Raises:
+        SpecError: if not even one actor fits.
+    """
+    shape = ActorShape(resources, threads=threads)
+    for wave, num_tasks in waves(rows):
+        smallest, largest = shape.pool(resources, num_tasks=num_tasks)
+        results = wave.map(
+            actor,
+            fn_constructor_args=args,
+            compute=ray.data.ActorPoolStrategy(
+                min_size=smallest, max_size=largest, max_tasks_in_flight_per_actor=2
+            ),
+            num_cpus=shape.num_cpus,
+            num_gpus=shape.num_gpus,
+            accelerator_type=shape.accelerator_type,
+        )
+        yield from results.iter_rows()
+
+
+def waves(rows: Iterable[dict[str, Any]]) -> Iterator[tuple[ray.data.Dataset, int]]:
+    """Rows as datasets of at most `WAVE` rows, with one block, and so one task, a row.
+
+    The driver puts the rows itself: reading them by tasks would hang where a pool of actors
+    holds every CPU.
+    """
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    remaining = iter(rows)
+    while wave := list(islice(remaining, WAVE)):
+        yield ray.data.from_items(wave, override_num_blocks=len(wave)), len(wave)
+
+
+def _say_too_small(wanted: dict[str, float], here: dict[str, float]) -> None:
+    text = ", ".join(f"{amount:g} {kind}" for kind, amount in wanted.items())
+    have = ", ".join(f"{amount:g} {kind}" for kind, amount in here.items())
+    if ray.get_runtime_context().namespace == _PRIVATE:
+        raise SpecError(
+            f"resources: an actor needs {text}, this machine has {have}; "
+            "ask for less in resources.num_cpus and resources.num_gpus, or give --address"
+        )
+    _LOG.warning("waiting for the cluster to grow: an actor needs %s, it has %s now", text, have)

@@ -21,7 +21,7 @@ class Progress:
         self._started = self._spoke = time.monotonic()
         self._bar = None
         if sys.stderr.isatty():
-            self._bar = tqdm(total=num_images, unit="image", unit_scale=True, smoothing=0.1)
+            self._bar = tqdm(total=num_images, unit=" images", smoothing=0.1)
 
     def __enter__(self) -> "Progress":
         """Count within a `with` block, so that the bar is closed."""

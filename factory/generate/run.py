@@ -6,11 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from itertools import islice
 
-import ray
-import ray.data
 import ray.util
 
-from factory.cluster import ActorShape, connect, quiet_ray_data
+from factory.cluster import connect, map_on_actors
 from factory.generate.pictures import save_contact_sheet
 from factory.generate.prepare import Prepared, check_makeable, open_root
 from factory.generate.shard import MakeShard, Sampler, load_sampler
@@ -21,8 +19,6 @@ from factory.spec import Frozen
 
 _LOG = logging.getLogger(__name__)
 
-WAVE = 10_000
-"""Shards handed to Ray at once: enough to hide the start of a pool, few enough for the driver."""
 ATTEMPTS = 2
 """Times that one actor tries a shard before it reports a failure."""
 HOPELESS_AFTER = 3
@@ -169,33 +165,19 @@ def _make_pending(opened: Prepared, load: Load) -> list[Failure]:
 
 
 def _results(opened: Prepared, load: Load) -> Iterator[ShardRecord | Failure]:
-    resolved = opened.resolved
-    resources = resolved.spec.resources
-    shape = ActorShape(resources, threads=resolved.spec.threads)
-    quiet_ray_data()
-    pending = opened.pending()
-    while wave := list(islice(pending, WAVE)):
-        smallest, largest = shape.pool(resources, num_tasks=len(wave))
-        # from_items puts the rows itself: no read tasks that a full pool could starve.
-        rows = ray.data.from_items([{"shard": s} for s in wave], override_num_blocks=len(wave))
-        results = rows.map(
-            _ShardActor,  # pyright: ignore[reportArgumentType] - Ray takes a class for an actor
-            fn_constructor_args=(resolved, opened.store.url, load),
-            compute=ray.data.ActorPoolStrategy(
-                min_size=smallest, max_size=largest, max_tasks_in_flight_per_actor=2
-            ),
-            num_cpus=shape.num_cpus,
-            num_gpus=shape.num_gpus,
-            accelerator_type=shape.accelerator_type,
-        )
-        for row in results.iter_rows():
-            yield _parse(row)
-
-
-def _parse(row: dict[str, str]) -> ShardRecord | Failure:
-    if row["failure"]:
-        return Failure.model_validate_json(row["failure"])
-    return ShardRecord.model_validate_json(row["record"])
+    spec = opened.resolved.spec
+    results = map_on_actors(
+        ({"shard": shard} for shard in opened.pending()),
+        _ShardActor,
+        (opened.resolved, opened.store.url, load),
+        resources=spec.resources,
+        threads=spec.threads,
+    )
+    for row in results:
+        if row["failure"]:
+            yield Failure.model_validate_json(row["failure"])
+        else:
+            yield ShardRecord.model_validate_json(row["record"])
 
 
 def _class_counts(prepared: Prepared) -> dict[str, int]:

@@ -4,16 +4,13 @@ import logging
 import os
 import pickle
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import partial
-from itertools import islice
 from typing import Any
 
-import ray.data
-
-from factory.cluster import ActorShape, connect, quiet_ray_data
+from factory.cluster import connect, map_on_actors, waves
 from factory.progress import Progress
 from factory.records import ShardRecord
 from factory.resolve import Resolved
@@ -25,8 +22,6 @@ from factory.verify.report import Tally, VerifyReport
 
 _LOG = logging.getLogger(__name__)
 
-WAVE = 10_000
-"""Shards handed to Ray at once: enough to hide the start of a pool, few enough for the driver."""
 SMALL_ROOT_BYTES = 16 * 2**20
 """Some 20,000 small images, which one process checks in about the time that Ray takes to start."""
 
@@ -72,9 +67,9 @@ def _check_in_threads(prepared: Prepared) -> Iterator[ShardCheck]:
 
 
 def _check_on_ray(prepared: Prepared) -> Iterator[ShardCheck]:
-    remaining = iter(prepared.records.values())
-    while wave := list(islice(remaining, WAVE)):
-        checks = _rows({"record": record.model_dump_json()} for record in wave).map(
+    rows = ({"record": record.model_dump_json()} for record in prepared.records.values())
+    for wave, _ in waves(rows):
+        checks = wave.map(
             check_row,  # pyright: ignore[reportArgumentType] - Ray adds fn_args
             fn_args=(prepared.dataset,),
             num_cpus=1,
@@ -91,28 +86,20 @@ def _replay(prepared: Prepared, load: Load) -> Iterator[ShardReplay]:
     size = prepared.dataset.plan.batch_size
     num_batches = sum(map(len, prepared.replays.values()))
     _LOG.info("drawing %d batches of %d images again", num_batches, size)
-    resources = prepared.spec.resources
-    shape = ActorShape(resources, threads=prepared.resolved.spec.threads)
-    remaining = iter(prepared.replays.items())
+    replays = map_on_actors(
+        (
+            {"record": prepared.records[shard].model_dump_json(), "batches": list(batches)}
+            for shard, batches in prepared.replays.items()
+        ),
+        _ReplayActor,
+        (prepared.dataset, prepared.resolved, load),
+        resources=prepared.spec.resources,
+        threads=prepared.resolved.spec.threads,
+    )
     with Progress(num_images=num_batches * size) as bar:
-        while wave := list(islice(remaining, WAVE)):
-            smallest, largest = shape.pool(resources, num_tasks=len(wave))
-            replays = _rows(
-                {"record": prepared.records[shard].model_dump_json(), "batches": list(batches)}
-                for shard, batches in wave
-            ).map(
-                _ReplayActor,  # pyright: ignore[reportArgumentType] - Ray takes a class for an actor
-                fn_constructor_args=(prepared.dataset, prepared.resolved, load),
-                compute=ray.data.ActorPoolStrategy(
-                    min_size=smallest, max_size=largest, max_tasks_in_flight_per_actor=2
-                ),
-                num_cpus=shape.num_cpus,
-                num_gpus=shape.num_gpus,
-                accelerator_type=shape.accelerator_type,
-            )
-            for row in replays.iter_rows():
-                bar.add(row["num_batches"] * size)
-                yield pickle.loads(row["replay"])
+        for row in replays:
+            bar.add(row["num_batches"] * size)
+            yield pickle.loads(row["replay"])
 
 
 class _ReplayActor:
@@ -127,10 +114,3 @@ class _ReplayActor:
             "replay": pickle.dumps(self._replay(record, batches)),
             "num_batches": len(batches),
         }
-
-
-def _rows(rows: Iterable[dict[str, Any]]) -> ray.data.Dataset:
-    """One block, and so one task, a row."""
-    quiet_ray_data()
-    items = list(rows)
-    return ray.data.from_items(items, override_num_blocks=len(items))

@@ -1,0 +1,1 @@
+"""Mathematics of fidelity: how far two sets of images lie apart."""

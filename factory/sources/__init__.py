@@ -1,0 +1,1 @@
+"""Real datasets: where they lie, what they hold, and parts of them."""
