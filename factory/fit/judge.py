@@ -1,0 +1,90 @@
+"""Judge a model folder: draw from it as `generate` would, and compare with held-out real images."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from factory.diffusion.draw import EdmSampler
+from factory.fit.history import Referee, Verdict
+from factory.images import contact_sheet
+from factory.metrics.frechet import frechet_distance, moments
+from factory.seeds import hash_seed
+from factory.sources.source import Source, balanced_part
+from factory.spec import EdmGenerator, FitSpec
+from factory.vision.small_cnn import SmallCnn
+
+GRID_COLUMNS = 10
+_BATCH = 100
+
+
+class Judge:
+    """A trained classifier, and what it makes of the held-out images."""
+
+    def __init__(
+        self, spec: FitSpec, source: Source, held_out: Source, classifier: SmallCnn
+    ) -> None:
+        """Look at the held-out images, and at as many training images as will be drawn."""
+        self._spec = spec
+        self._class_names = source.class_names
+        self._classifier = classifier
+        features, labels = classifier.look(held_out.images)
+        self._real = moments(features)
+        most = len(source.class_names) * min(source.class_counts.values())
+        part = balanced_part(source, min(spec.metric.num_samples, most), seed=spec.seed)
+        self.referee = Referee(
+            accuracy=float((labels == held_out.labels).mean()),
+            real_distance=frechet_distance(moments(classifier.look(part.images)[0]), self._real),
+            held_out=f"{held_out.name} {held_out.split}",
+            num_held_out=len(held_out),
+        )
+
+    def __call__(
+        self, folder: Path, images_seen: int, device: torch.device
+    ) -> tuple[Verdict, bytes]:
+        """Draw from the model in `folder`; its verdict, and a picture with a row for each class.
+
+        Every model of a run gets the same noise, so that the pictures show one thing changing.
+        """
+        metric = self._spec.metric
+        generator = EdmGenerator(
+            model=str(folder), scheduler="heun", num_inference_steps=metric.num_inference_steps
+        )
+        sampler = EdmSampler(str(folder), generator, device)
+        started = time.monotonic()
+        images, wanted = self._draw(sampler)
+        seconds = time.monotonic() - started
+        features, labels = self._classifier.look(images)
+        verdict = Verdict(
+            images=images_seen,
+            frechet_distance=frechet_distance(moments(features), self._real),
+            agreement=float((labels == wanted).mean()),
+            num_samples=len(images),
+            images_per_second=len(images) / seconds,
+        )
+        return verdict, self._grid(images)
+
+    def _draw(self, sampler: EdmSampler) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        names, count = self._class_names, self._spec.metric.num_samples
+        wanted = np.arange(count) % len(names)
+        seeds = [
+            hash_seed(self._spec.seed, "judge", names[label], index // len(names))
+            for index, label in enumerate(wanted)
+        ]
+        images = [
+            sampler(
+                [names[label] for label in wanted[start : start + _BATCH]],
+                seeds[start : start + _BATCH],
+            )
+            for start in range(0, count, _BATCH)
+        ]
+        return np.concatenate(images), wanted
+
+    def _grid(self, images: NDArray[np.uint8]) -> bytes:
+        # Classes go round: every K-th image is of one class, and becomes its row.
+        names = self._class_names
+        columns = min(GRID_COLUMNS, len(images) // len(names))
+        rows = [images[label :: len(names)][:columns] for label in range(len(names))]
+        return contact_sheet(np.concatenate(rows), columns=columns, scale=2, row_names=list(names))

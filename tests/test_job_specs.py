@@ -1,0 +1,26 @@
+"""Every shipped spec is one, and says what it makes and how long it takes."""
+
+from pathlib import Path
+
+import pytest
+
+from factory.resolve import resolve
+from factory.spec import FitSpec, GenerateSpec, load_spec
+
+SPECS = sorted((Path(__file__).parents[1] / "jobs" / "specs").glob("*.yaml"))
+KINDS = {"generate": GenerateSpec, "fit": FitSpec}
+
+
+@pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
+def test_shipped_spec_is_valid_and_headed(path):
+    load_spec(KINDS[path.stem.split("_")[0]], path)
+    header = path.read_text()
+    assert "# Makes:" in header
+    assert "# Takes:" in header
+
+
+def test_spelled_out_default_is_the_default():
+    path = next(path for path in SPECS if path.stem == "generate_fashion_mnist")
+    spelled, default = resolve(load_spec(GenerateSpec, path)), resolve(GenerateSpec())
+    assert spelled.fingerprint == default.fingerprint
+    assert spelled.plan == default.plan
