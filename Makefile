@@ -12,12 +12,12 @@ test: .venv/installed-test
 	$(BIN)/basedpyright
 	$(BIN)/pytest
 
-.venv/installed: pyproject.toml
+.venv/installed: pyproject.toml .constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet --editable .
+	$(BIN)/pip install --quiet --constraint .constraints.txt --editable .
 	touch $@
 
 .venv/installed-test: .venv/installed
-	$(BIN)/pip install --quiet --editable '.[test]'
+	$(BIN)/pip install --quiet --constraint .constraints.txt --editable '.[test]'
 	touch $@

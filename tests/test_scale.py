@@ -26,8 +26,9 @@ import json, resource, subprocess, sys, time
 started = time.perf_counter()
 job = subprocess.run(sys.argv[1:], capture_output=True, text=True)
 seconds = time.perf_counter() - started
-kibibytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-print(json.dumps([job.returncode, job.stdout, job.stderr, seconds, kibibytes * 1024]))
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+took = [seconds, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024]
+print(json.dumps([job.returncode, job.stdout, job.stderr, *took]))
 """
 
 
@@ -37,6 +38,8 @@ class Look:
 
     report: dict
     seconds: float
+    cpu_seconds: float
+    """Without the waiting for other processes that a busy machine adds."""
     peak_bytes: int
 
 
@@ -48,9 +51,9 @@ def look(model, root, *overrides) -> Look:
         text=True,
         check=True,
     )
-    code, stdout, stderr, seconds, peak_bytes = json.loads(measured.stdout)
+    code, stdout, stderr, *took = json.loads(measured.stdout)
     assert code == 0, stderr
-    return Look(json.loads(stdout), seconds, peak_bytes)
+    return Look(json.loads(stdout), *took)
 
 
 def fill(model, root, num_shards) -> Prepared:
@@ -107,7 +110,7 @@ def test_a_dry_run_of_a_billion_images_takes_seconds_and_little_memory(
     # By class, each of the three ends in a short shard of its own.
     num_shards = {"interleaved": 4_000_000, "by_class": 4_000_002}[layout]
     assert (asked.report["num_shards"], asked.report["pending"]) == (num_shards, num_shards)
-    assert asked.seconds < 10
+    assert asked.cpu_seconds < 10
     assert asked.peak_bytes < GIB
     assert not (tmp_path / "root").exists()
 

@@ -33,7 +33,9 @@ class Judge:
         features, labels = classifier.look(held_out.images)
         self._real = moments(features)
         most = len(source.class_names) * min(source.class_counts.values())
-        part = balanced_part(source, min(spec.metric.num_samples, most), seed=spec.seed)
+        # A seed of its own: two parts of one source drawn with one seed lie within each other.
+        own = hash_seed(spec.seed, "judge", "real")
+        part = balanced_part(source, min(spec.metric.num_samples, most), seed=own)
         self.referee = Referee(
             accuracy=float((labels == held_out.labels).mean()),
             real_distance=frechet_distance(moments(classifier.look(part.images)[0]), self._real),

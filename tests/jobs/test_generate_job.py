@@ -325,7 +325,7 @@ def test_ctrl_c_says_how_to_go_on_leaves_no_process_and_loses_nothing(
         first = job.stderr.readline()  # a progress line: some shards are made
         children = psutil.Process(job.pid).children(recursive=True)
         os.killpg(job.pid, signal.SIGINT)  # as a terminal does
-        out, rest = job.communicate(timeout=60)
+        out, rest = job.communicate(timeout=120)
     assert re.fullmatch(PROGRESS, first.strip())
     assert (job.returncode, out) == (1, "")
     *progress, last = rest.splitlines()
