@@ -42,6 +42,8 @@ class Store:
             ) from None
         self._root = str(path).rstrip("/")
         self.is_local = isinstance(self._fs, LocalFileSystem)
+        # s3fs asks for the size of every file before it reads one, to read large ones in parts.
+        self._read_options = {"max_concurrency": 1} if "s3" in self._fs.protocol else {}
         self.is_shared = not isinstance(self._fs, MemoryFileSystem)
 
     def __reduce__(self) -> tuple[type["Store"], tuple[str]]:
@@ -89,7 +91,7 @@ class Store:
         Raises:
             FileNotFoundError: if there is none of that name.
         """
-        return self._fs.cat_file(self._path(name))
+        return self._fs.cat_file(self._path(name), **self._read_options)
 
     def get_many(self, names: Iterable[str]) -> dict[str, bytes]:
         """Read files, many at once; a name that is missing by now is left out."""
