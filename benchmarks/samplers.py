@@ -18,7 +18,7 @@ from factory.metrics.frechet import frechet_distance, moments
 from factory.resolve import open_model
 from factory.seeds import hash_seed
 from factory.sources.open import open_source
-from factory.spec import EdmGenerator, RealSource
+from factory.spec import EdmGenerator, SourceSpec
 from factory.vision.small_cnn import train_small_cnn
 
 BATCH = 50
@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--model", default="fashion_mnist")
     args = parser.parse_args()
     torch.set_num_threads(2)
-    real = open_source(RealSource(path=args.real))
+    real = open_source(SourceSpec(path=args.real))
     classifier = train_small_cnn(real, num_images=300_000, seed=0, device=CPU)
     target = moments(classifier.look(real.images)[0])
     print("| setting | evaluations | images/s | agreement | Frechet distance |")

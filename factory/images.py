@@ -59,6 +59,11 @@ def to_float(images: NDArray[np.uint8]) -> "torch.Tensor":
     return tensor.float() / 127.5 - 1
 
 
+def tensor_to_float(images: "torch.Tensor") -> "torch.Tensor":
+    """`to_float` of a uint8 tensor [N, H, W, C] on any device; the result is channels-last."""
+    return images.permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
 def to_uint8(x: "torch.Tensor") -> NDArray[np.uint8]:
     """Float [N, C, H, W], clamped to [-1, 1] -> uint8 [N, H, W, C], rounded half to even.
 

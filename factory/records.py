@@ -78,6 +78,9 @@ class RootSpec(Frozen):
     """The resolved spec: all that changes a byte, every input pinned by content."""
     asked: dict[str, Any]
     """The spec as it was asked, with paths; not part of the fingerprint."""
+    trained_on: dict[str, Any] | None = None
+    """Of a dataset: the real data that its model had seen, as the model says it; None where it
+    does not. Not part of the fingerprint, since the model's digest is."""
 
 
 class Inventory(NamedTuple):

@@ -128,7 +128,12 @@ def resolve(spec: GenerateSpec) -> Resolved:
     if not model.is_embedded:
         # Whoever draws from this root again may stand in another folder, or come after a push.
         asked["generator"] |= {"model": model.path, "revision": model.revision}
-    root_spec = RootSpec(fingerprint=fingerprint(identity), identity=identity, asked=asked)
+    root_spec = RootSpec(
+        fingerprint=fingerprint(identity),
+        identity=identity,
+        asked=asked,
+        trained_on=model.config.trained_on,
+    )
     return Resolved(spec=spec, root_spec=root_spec, plan=plan, model=model)
 
 

@@ -34,7 +34,7 @@ class EdmPipeline(DiffusionPipeline):
         name: str = "model",
         patch_size: int = 1,
         label_dropout: float = 0.0,
-        trained_on: dict[str, str | int] | None = None,
+        trained_on: dict | None = None,
     ) -> None:
         """Join the parts; everything but the two modules lands in `self.config`.
 
@@ -60,7 +60,7 @@ def new_pipeline(
     image_size: int,
     channels: int,
     label_dropout: float,
-    trained_on: dict[str, str | int] | None,
+    trained_on: dict | None,
 ) -> EdmPipeline:
     """An untrained model; its weights come from torch's global generator (see `seeded`).
 

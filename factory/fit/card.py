@@ -47,11 +47,15 @@ def _what(prepared: Prepared, report: FitReport) -> str:
 
 
 def _trained_on(prepared: Prepared) -> str:
-    source = prepared.source
-    return (
+    source, start = prepared.source, prepared.start
+    text = (
         f"{len(source):,} images of {source.name} (split {source.split}, licence: "
         f"{source.licence or 'not stated in its files'}), content digest `{source.digest}`."
     )
+    if start is None:
+        return text
+    return f"{text}\n\nTraining went on from model {start.name} (digest `{start.digest}`), which \
+had been trained on {start.config.trained_on}."
 
 
 def _measured(prepared: Prepared, report: FitReport) -> str:

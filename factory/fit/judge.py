@@ -12,7 +12,8 @@ from factory.fit.history import Referee, Verdict
 from factory.images import contact_sheet
 from factory.metrics.frechet import frechet_distance, moments
 from factory.seeds import hash_seed
-from factory.sources.source import Source, balanced_part
+from factory.sources.parts import balanced_part
+from factory.sources.source import Source
 from factory.spec import EdmGenerator, FitSpec
 from factory.vision.small_cnn import SmallCnn
 

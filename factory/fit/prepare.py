@@ -2,14 +2,17 @@
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 from pydantic import ValidationError
 
 from factory.fit.history import HISTORY_NAME, REPORT_NAME, FitReport, Row
 from factory.records import SPEC_NAME, RootSpec
+from factory.resolve import ModelFolder, open_model
 from factory.sources.open import open_source
-from factory.sources.source import Source, hold_out
-from factory.spec import FitSpec, Frozen, SpecError, differences, fingerprint
+from factory.sources.parts import hold_out
+from factory.sources.source import Source
+from factory.spec import EdmGenerator, FitSpec, Frozen, SpecError, differences, fingerprint
 from factory.store import Store
 
 HELD_OUT_FRACTION = 0.1
@@ -25,6 +28,7 @@ class Prepared:
     root: str
     source: Source
     held_out: Source
+    start: ModelFolder | None
     root_spec: RootSpec
 
 
@@ -55,12 +59,17 @@ def prepare(spec: FitSpec, root: str) -> Prepared:
     source, held_out = open_sources(spec)
     _check_sources(source, held_out)
     _check_sizes(spec, source)
+    start = open_start(spec, source)
     placement = {"resources", "num_workers"}
     asked = spec.model_dump(mode="json", exclude=placement)
-    pinned = {"source": {"digest": source.digest}, "held_out": {"digest": held_out.digest}}
+    pinned = {
+        "source": {"digest": source.digest},
+        "held_out": {"digest": held_out.digest},
+        "start_from": None if start is None else {"digest": start.digest},
+    }
     identity = asked | pinned
     root_spec = RootSpec(fingerprint=fingerprint(identity), identity=identity, asked=asked)
-    prepared = Prepared(spec, root, source, held_out, root_spec)
+    prepared = Prepared(spec, root, source, held_out, start, root_spec)
     _check_root(prepared)
     return prepared
 
@@ -89,6 +98,58 @@ def open_sources(spec: FitSpec) -> tuple[Source, Source]:
     if spec.held_out is None:
         return hold_out(source, HELD_OUT_FRACTION, seed=spec.seed)
     return source, open_source(spec.held_out)
+
+
+def open_start(spec: FitSpec, source: Source) -> ModelFolder | None:
+    """The model that training starts from, pinned.
+
+    Raises:
+        SpecError: if its shape, classes or image size are not the fit's.
+    """
+    if spec.start_from is None:
+        return None
+    try:
+        model = open_model(EdmGenerator(model=spec.start_from))
+    except SpecError as error:
+        raise SpecError(f"start_from: {error}") from None
+    network = json.loads((local_folder(model) / "unet" / "config.json").read_text("utf-8"))
+    size, channels = source.images.shape[2:]
+    patch = spec.shape.patch_size
+    wanted = {
+        "class_names": list(source.class_names),
+        "image_size": size,
+        "patch_size": patch,
+        "block_out_channels": list(spec.shape.block_out_channels),
+        "layers_per_block": spec.shape.layers_per_block,
+        "attention_levels": sorted(spec.shape.attention_levels),
+        "in_channels": channels * patch**2,
+    }
+    kinds = enumerate(network["down_block_types"])
+    there = {
+        "class_names": list(model.class_names),
+        "image_size": model.config.image_size,
+        "patch_size": model.config.patch_size,
+        "block_out_channels": network["block_out_channels"],
+        "layers_per_block": network["layers_per_block"],
+        "attention_levels": [level for level, kind in kinds if kind.startswith("Attn")],
+        "in_channels": network["in_channels"],
+    }
+    changes = differences(there, wanted)
+    if changes:
+        raise SpecError(
+            f"start_from: {spec.start_from} is of another kind than this fit (model -> fit: "
+            f"{'; '.join(changes)}); give its shape and images of its classes and size"
+        )
+    return model
+
+
+def local_folder(model: ModelFolder) -> Path:
+    """Where the files of a pinned model lie; one of the Hub is downloaded."""
+    if model.revision is None:
+        return Path(model.path)
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(model.path, revision=model.revision))
 
 
 def finished(prepared: Prepared) -> FitReport | None:

@@ -20,7 +20,7 @@ from factory.fit.card import write_card
 from factory.fit.follow import Follow
 from factory.fit.history import HISTORY_NAME, MODEL_FOLDER, REPORT_NAME, FitReport, Referee, Row
 from factory.fit.judge import Judge
-from factory.fit.prepare import Prepared, claim, finished, open_sources
+from factory.fit.prepare import Prepared, claim, finished, local_folder, open_sources
 from factory.fit.train import Trainer
 from factory.records import Device
 from factory.sources.source import Source
@@ -81,6 +81,7 @@ def _trainer(prepared: Prepared) -> TorchTrainer:
             "spec": spec.model_dump(mode="json"),
             "root": prepared.root,
             "digests": (prepared.source.digest, prepared.held_out.digest),
+            "start": prepared.start,
         },
         torch_config=TorchConfig(timeout_s=_COLLECTIVE_TIMEOUT_SECONDS),
         scaling_config=ScalingConfig(
@@ -113,7 +114,8 @@ def _work(config: dict[str, Any]) -> None:
         gradient_accumulation_steps=spec.training.gradient_accumulation_steps,
     )
     torch.set_num_threads(spec.threads)
-    trainer = Trainer(spec, source, accelerator)
+    start = None if config["start"] is None else local_folder(config["start"])
+    trainer = Trainer(spec, source, accelerator, start)
     with tempfile.TemporaryDirectory() as folder:
         worker = _Worker(trainer, accelerator, Store(config["root"]), Path(folder))
         worker.resume()

@@ -4,6 +4,7 @@ Symbols follow Karras et al. 2022. N images, C channels, H height, W width, B im
 """
 
 import copy
+import json
 import math
 import time
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
+from diffusers import UNet2DModel
 
 from factory.diffusion.edm import (
     SIGMA_DATA,
@@ -129,16 +131,47 @@ def ema_decay(training: Training, images_seen: int) -> float:
     return 0.5 ** (training.batch_size / half_life)
 
 
+def _trained_on(source: Source, start: Path | None) -> dict[str, Any] | None:
+    seen: dict[str, Any] = {
+        "name": source.name,
+        "split": source.split,
+        "num_images": len(source),
+        "digest": source.digest,
+    }
+    before = source.trained_on
+    if start is not None:
+        of_start = json.loads((start / "model_index.json").read_text("utf-8"))["trained_on"]
+        before = _chain(of_start, before)
+    # The same images again are no other images seen.
+    if before is not None and before["digest"] == seen["digest"]:
+        return before
+    return _chain(seen, before)
+
+
+def _chain(last: dict[str, Any] | None, before: dict[str, Any] | None) -> dict[str, Any] | None:
+    """What was seen last, and before that, and before that, ..."""
+    if last is None or before is None:
+        return last or before
+    return {**last, "before": _chain(last.get("before"), before)}
+
+
 class Trainer:
     """A model in training: network, moving average of its weights, optimizer, and history."""
 
-    def __init__(self, spec: FitSpec, source: Source, accelerator: Accelerator) -> None:
+    def __init__(
+        self,
+        spec: FitSpec,
+        source: Source,
+        accelerator: Accelerator,
+        start: Path | None = None,
+    ) -> None:
         """Start a training run; every worker makes the same weights.
 
         Args:
             spec: what is asked.
             source: images to train on.
             accelerator: precision, accumulation and the group of workers.
+            start: model folder of the same shape to go on from; None: random weights.
         """
         with seeded(hash_seed(spec.seed, "weights")):
             self.pipeline = new_pipeline(
@@ -148,13 +181,11 @@ class Trainer:
                 image_size=source.images.shape[1],
                 channels=source.images.shape[3],
                 label_dropout=spec.training.label_dropout,
-                trained_on={
-                    "name": source.name,
-                    "split": source.split,
-                    "num_images": len(source),
-                    "digest": source.digest,
-                },
+                trained_on=_trained_on(source, start),
             )
+        if start is not None:
+            weights = UNet2DModel.from_pretrained(start / "unet", torch_dtype=torch.float32)
+            self.pipeline.unet.load_state_dict(weights.state_dict())
         self._spec = spec
         self._training = spec.training
         self._accelerator = accelerator

@@ -1,1 +1,1 @@
-"""Real datasets: where they lie, what they hold, and parts of them."""
+"""Datasets that take part, real or synthetic: where they lie, what they hold, parts of them."""

@@ -13,8 +13,8 @@ from PIL import Image
 
 from factory.seeds import hash_seed
 from factory.sources.open import open_source
-from factory.sources.source import balanced_indices
-from factory.spec import RealSource
+from factory.sources.parts import balanced_indices
+from factory.spec import SourceSpec
 
 SEED = 0
 
@@ -24,7 +24,7 @@ def embed(file: str, num_images: int, target: str) -> None:
 
     Columns and class names are those that `datasets` knows; `image.path` stays that of `file`.
     """
-    source = open_source(RealSource(path=file))
+    source = open_source(SourceSpec(path=file))
     order = np.random.default_rng(hash_seed(SEED, "embed")).permutation(num_images)
     indices = balanced_indices(source, num_images, seed=SEED)[order]
     table = pq.read_table(file).take(pa.array(indices))

@@ -1,18 +1,18 @@
-"""Real sources on the Hugging Face Hub."""
+"""Sources on the Hugging Face Hub."""
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from factory.sources.decode import source_from_images
+from factory.sources.decode import EncodedImage, source_from_images
 from factory.sources.source import Source
-from factory.spec import RealSource, SpecError
+from factory.spec import SourceSpec, SpecError
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 
-def open_hub(spec: RealSource, repository: str) -> Source:
+def open_hub(spec: SourceSpec, repository: str) -> Source:
     """Read split `spec.split` of a dataset at `spec.revision`.
 
     Raises:
@@ -45,16 +45,17 @@ def open_hub(spec: RealSource, repository: str) -> Source:
         )
     return source_from_images(
         _images(dataset.cast_column(spec.image_column, datasets.Image(decode=False)), spec),
-        dataset[spec.label_column][:],
+        len(dataset),
+        spec,
         name=repository,
-        split=spec.split,
         class_names=tuple(label.names),
         licence=dataset.info.license or None,
     )
 
 
-def _images(dataset: "Dataset", spec: RealSource) -> Iterator[tuple[str, bytes]]:
-    for index, cell in enumerate(dataset[spec.image_column]):
+def _images(dataset: "Dataset", spec: SourceSpec) -> Iterator[EncodedImage]:
+    labels = dataset[spec.label_column][:]
+    for index, (cell, label) in enumerate(zip(dataset[spec.image_column], labels, strict=True)):
         # A dataset of plain files holds their paths instead of their bytes.
         data = cell["bytes"] if cell["bytes"] is not None else Path(cell["path"]).read_bytes()
-        yield f"row {index}", data
+        yield EncodedImage(f"row {index}", data, label)

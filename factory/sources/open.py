@@ -1,30 +1,39 @@
-"""Open a real source, whatever it is kept in."""
+"""Open a source, whatever it is kept in."""
 
+from collections.abc import Mapping
 from glob import glob
 from pathlib import Path
 
+from factory.records import SPEC_NAME
 from factory.sources.folder import open_folder
 from factory.sources.hub import open_hub
 from factory.sources.parquet import open_parquet
-from factory.sources.source import Source, balanced_part
-from factory.spec import RealSource, SpecError
+from factory.sources.parts import has_part, take_part
+from factory.sources.root import open_root
+from factory.sources.source import Source
+from factory.sources.webdataset import open_webdataset
+from factory.spec import SourceSpec, SpecError
+from factory.store import Store
 
 ASSETS = Path(__file__).parents[1] / "assets"
 
 
-def open_source(spec: RealSource) -> Source:
-    """Read all images of a source, or the class-balanced part that `spec.num_images` asks for.
+def open_source(spec: SourceSpec, *, images_per_class: Mapping[str, int] | None = None) -> Source:
+    """Read a source: all of it, or the part that `spec` asks for.
+
+    Args:
+        spec: where it lies, how to convert its images, and which part to take.
+        images_per_class: how many images of each class are needed, by name. Of a factory root no
+            more are read: the first ones. Of anything else, and where `spec` takes a part (which
+            is drawn from the whole), all are.
 
     Raises:
         SpecError: saying what cannot be read, or which image, label or column does not fit.
     """
-    source = _open(spec)
-    if spec.num_images is None:
-        return source
-    return balanced_part(source, spec.num_images, seed=spec.seed)
+    return take_part(_open(spec, None if has_part(spec) else images_per_class), spec)
 
 
-def _open(spec: RealSource) -> Source:
+def _open(spec: SourceSpec, images_per_class: Mapping[str, int] | None) -> Source:
     kind, colon, rest = spec.path.partition(":")
     if kind == "hub" and colon:
         return open_hub(spec, rest)
@@ -32,29 +41,38 @@ def _open(spec: RealSource) -> Source:
         raise SpecError(
             f"revision: is {spec.revision}, but {spec.path} is not on the Hub; leave it out"
         )
+    if "://" in spec.path:
+        return open_root(spec, Store(spec.path), images_per_class=images_per_class)
     if (ASSETS / spec.path / "train.parquet").is_file():
         return _open_embedded(spec)
     path = Path(spec.path).expanduser()
-    if path.is_file():
-        return open_parquet(spec, [path], name=_name(path))
+    if (path / SPEC_NAME).is_file():
+        return open_root(spec, Store(str(path.resolve())), images_per_class=images_per_class)
     if path.is_dir():
-        files = sorted(path.glob("*.parquet"))
-        if files:
-            return open_parquet(spec, files, name=path.resolve().name)
-        inner = path / spec.split
-        folder = inner if inner.is_dir() else path
-        return open_folder(folder, name=path.resolve().name, split=spec.split)
-    files = [Path(file) for file in sorted(glob(str(path), recursive=True))]
+        return _open_folder(spec, path)
+    files = [path] if path.is_file() else [Path(f) for f in sorted(glob(str(path), recursive=True))]
     if files:
-        return open_parquet(spec, files, name=_name(path))
-    embedded = sorted(p.parent.name for p in ASSETS.glob("*/train.parquet"))
-    raise SpecError(
-        f"path: {spec.path} is no file, no folder and no embedded source; embedded: {embedded}, "
-        "or give Parquet files, an image folder, or hub:org/name"
-    )
+        return _open_files(spec, files, name=_name(path))
+    raise _nothing_there(spec)
 
 
-def _open_embedded(spec: RealSource) -> Source:
+def _open_folder(spec: SourceSpec, folder: Path) -> Source:
+    name = folder.resolve().name
+    for pattern in ("*.parquet", "*.tar"):
+        files = sorted(folder.glob(pattern))
+        if files:
+            return _open_files(spec, files, name=name)
+    inner = folder / spec.split
+    return open_folder(spec, inner if inner.is_dir() else folder, name=name)
+
+
+def _open_files(spec: SourceSpec, files: list[Path], *, name: str) -> Source:
+    if all(file.suffix == ".tar" for file in files):
+        return open_webdataset(spec, files, name=name)
+    return open_parquet(spec, files, name=name)
+
+
+def _open_embedded(spec: SourceSpec) -> Source:
     file = ASSETS / spec.path / f"{spec.split}.parquet"
     if not file.is_file():
         splits = sorted(path.stem for path in file.parent.glob("*.parquet"))
@@ -66,6 +84,16 @@ def _open_embedded(spec: RealSource) -> Source:
         if line.startswith("license:")
     )
     return open_parquet(spec, [file], name=spec.path, licence=licence)
+
+
+def _nothing_there(spec: SourceSpec) -> SpecError:
+    make = "make generate" if spec.path == "out" else f"python jobs/generate.py --root {spec.path}"
+    embedded = sorted(path.parent.name for path in ASSETS.glob("*/train.parquet"))
+    return SpecError(
+        f"path: {spec.path} is no file, no folder and no embedded source; embedded: {embedded}; "
+        "give one of these, Parquet files, WebDataset tars, an image folder, a root or its URL, or "
+        f"hub:org/name, or make a dataset there: {make}"
+    )
 
 
 def _name(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Real sources in Parquet files with an image column and a label column."""
+"""Sources in Parquet files with an image column and a label column."""
 
 import json
 from collections.abc import Iterator
@@ -7,43 +7,39 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from factory.sources.decode import source_from_images
+from factory.sources.decode import EncodedImage, source_from_images
 from factory.sources.source import Source
-from factory.spec import RealSource, SpecError
+from factory.spec import SourceSpec, SpecError
 
 
 def open_parquet(
-    spec: RealSource, files: list[Path], *, name: str, licence: str | None = None
+    spec: SourceSpec, files: list[Path], *, name: str, licence: str | None = None
 ) -> Source:
     """Read `files` in order.
 
     The image column holds encoded bytes, or a struct of `bytes` and `path`; the label column
-    integers from 0. Class names come from the files' `huggingface` metadata, else are the
-    numbers.
+    integers from 0. Class names come from the files' `huggingface` metadata, else from `spec`,
+    else are the numbers.
 
     Raises:
         SpecError: naming the file, and the columns present where one is missing.
     """
     tables = [_read(spec, file) for file in files]
     table = pa.concat_tables(table.replace_schema_metadata() for table in tables)
-    labels = table[spec.label_column].to_pylist()
-    if None in labels:
-        raise SpecError(f"{name}: row {labels.index(None)} has no label; label or remove it")
     declared = {_class_names(spec, table) for table in tables}
     if len(declared) > 1:
         raise SpecError(f"{name}: the files declare different class names; give files of one kind")
-    names = declared.pop() or tuple(str(label) for label in range(max(labels, default=-1) + 1))
     return source_from_images(
-        _images(table[spec.image_column]),
-        labels,
+        _images(table[spec.image_column], table[spec.label_column]),
+        len(table),
+        spec,
         name=name,
-        split=spec.split,
-        class_names=names,
+        class_names=declared.pop(),
         licence=licence,
     )
 
 
-def _read(spec: RealSource, file: Path) -> pa.Table:
+def _read(spec: SourceSpec, file: Path) -> pa.Table:
     try:
         schema = pq.read_schema(file)
         missing = [c for c in (spec.image_column, spec.label_column) if c not in schema.names]
@@ -58,7 +54,7 @@ def _read(spec: RealSource, file: Path) -> pa.Table:
         raise SpecError(f"{file}: cannot be read as Parquet ({error})") from None
 
 
-def _check_types(spec: RealSource, file: Path, schema: pa.Schema) -> None:
+def _check_types(spec: SourceSpec, file: Path, schema: pa.Schema) -> None:
     image, label = (schema.field(c).type for c in (spec.image_column, spec.label_column))
     is_struct = pa.types.is_struct(image) and any(field.name == "bytes" for field in image)
     if not is_struct and not pa.types.is_binary(image) and not pa.types.is_large_binary(image):
@@ -72,17 +68,18 @@ def _check_types(spec: RealSource, file: Path, schema: pa.Schema) -> None:
         )
 
 
-def _class_names(spec: RealSource, table: pa.Table) -> tuple[str, ...] | None:
+def _class_names(spec: SourceSpec, table: pa.Table) -> tuple[str, ...] | None:
     metadata = (table.schema.metadata or {}).get(b"huggingface")
     if metadata is None:
         return None
     features = json.loads(metadata).get("info", {}).get("features", {})
     names = features.get(spec.label_column, {}).get("names")
-    return None if names is None else tuple(names)
+    return tuple(names) if names else None
 
 
-def _images(column: pa.ChunkedArray) -> Iterator[tuple[str, bytes]]:
-    for index, cell in enumerate(column):
+def _images(images: pa.ChunkedArray, labels: pa.ChunkedArray) -> Iterator[EncodedImage]:
+    for index, (cell, label) in enumerate(zip(images, labels, strict=True)):
         value = cell.as_py()
         path, data = (value["path"], value["bytes"]) if isinstance(value, dict) else (None, value)
-        yield f"row {index}" + (f" ({path})" if path else ""), data or b""
+        where = f"row {index}" + (f" ({path})" if path else "")
+        yield EncodedImage(where, data or b"", label.as_py())

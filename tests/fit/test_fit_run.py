@@ -8,7 +8,7 @@ from factory.diffusion.edm import EdmPipeline
 from factory.fit.prepare import dry_run, open_sources, prepare
 from factory.fit.train import Trainer
 from factory.spec import EdmGenerator
-from tests.fit.striped import tiny_fit
+from tests.striped import tiny_fit
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
 

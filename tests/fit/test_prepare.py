@@ -2,7 +2,7 @@ import pytest
 
 from factory.fit.prepare import claim, dry_run, prepare
 from factory.spec import SpecError
-from tests.fit.striped import CLASS_NAMES, tiny_fit, write_source
+from tests.striped import CLASS_NAMES, tiny_fit, write_source
 
 
 def test_fingerprint_pins_content_and_leaves_out_places_and_placement(tmp_path):

@@ -10,7 +10,7 @@ from factory.diffusion.edm import SIGMA_DATA, EdmPipeline
 from factory.fit.prepare import open_sources
 from factory.fit.train import Batch, BatchStream, Trainer, edm_loss, ema_decay, learning_rate
 from factory.spec import EdmGenerator, Training
-from tests.fit.striped import tiny_fit
+from tests.striped import tiny_fit
 
 
 def new_trainer(folder, **fields):

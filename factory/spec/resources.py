@@ -1,0 +1,21 @@
+"""Where the work runs."""
+
+from pydantic import Field
+
+from factory.spec.read import Frozen
+
+
+class Resources(Frozen):
+    """Where the work runs. Never changes a byte, so it is no part of the fingerprint."""
+
+    min_actors: int = Field(default=1, ge=1)
+    max_actors: int | None = Field(default=None, ge=1)
+    """Upper bound of the pool; None: as many as the cluster holds."""
+    num_cpus: float | None = Field(default=None, gt=0)
+    """CPUs reserved by one actor; None: the spec's `threads`, or 1 beside a GPU."""
+    num_gpus: float | None = Field(default=None, ge=0)
+    """GPUs reserved by one actor; None: 1 where the cluster has GPUs, else 0."""
+    accelerator_type: str | None = None
+    """Ray's name of the wanted accelerator, e.g. "H100"; None: any."""
+    price_per_hour: float | None = Field(default=None, ge=0)
+    """Price of one actor's share of a machine for one hour, in your currency, for estimates."""
