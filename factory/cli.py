@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from factory.spec import SpecError
+from factory.spec import JobError, SpecError
 
 DONE, FAILED, WRONG, MISMATCH = 0, 1, 2, 3
 """Exit codes: done; failed; refused before work started; verification found a mismatch."""
@@ -48,8 +48,8 @@ def run_job(job: Callable[[], tuple[BaseModel, int]]) -> int:
 
     Args:
         job: does the work and returns its report and exit code. A `SpecError` becomes one line
-            on stderr and exit code 2, Ctrl-C one line and exit code 1; any other exception rises
-            with its traceback (exit code 1).
+            on stderr and exit code 2, a `JobError` or Ctrl-C one line and exit code 1; any other
+            exception rises with its traceback (exit code 1).
     """
     logging.basicConfig(stream=sys.stderr, format="%(message)s")
     logging.getLogger("factory").setLevel(logging.INFO)
@@ -58,6 +58,9 @@ def run_job(job: Callable[[], tuple[BaseModel, int]]) -> int:
     except SpecError as error:
         sys.stderr.write(f"error: {error}\n")
         return WRONG
+    except JobError as error:
+        sys.stderr.write(f"failed: {error}\n")
+        return FAILED
     except KeyboardInterrupt:
         sys.stderr.write("stopped; the same command goes on from here\n")
         return FAILED

@@ -4,10 +4,13 @@ import logging
 import os
 import socket
 import sys
+import tempfile
+import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import ray
 import ray.data
@@ -17,22 +20,27 @@ from factory.spec import Resources, SpecError
 _LOG = logging.getLogger(__name__)
 
 LOCAL_OBJECT_STORE_BYTES = 256 * 2**20
-"""Images never travel through the object store, so a local instance needs little of it."""
+"""Generated images never travel through the object store, so most stages need little of it."""
 _PRIVATE = "factory-private"
 """Namespace of an instance that this process started: it will never grow."""
 WAVE = 10_000
 """Tasks handed to Ray at once: enough to hide the start of a pool, few enough for the driver."""
+MOST_DEATHS = 3
+"""Times that processes on one machine may die in one task before it is given up."""
 ANSWER_SECONDS = 10.0
 """How long a cluster may take to accept a connection."""
 
 
 @contextmanager
-def connect(address: str | None) -> Iterator[None]:
+def connect(
+    address: str | None, *, object_store_bytes: int = LOCAL_OBJECT_STORE_BYTES
+) -> Iterator[None]:
     """A connection to Ray; one that this call made is closed at the end.
 
     Args:
         address: cluster to join; None: the one named by RAY_ADDRESS (as in a submitted job), else
             a private instance on this machine. An existing connection is used as it is.
+        object_store_bytes: size of a private instance's object store, at least 256 MiB.
 
     Raises:
         SpecError: if the cluster cannot be reached.
@@ -45,7 +53,7 @@ def connect(address: str | None) -> Iterator[None]:
     options = {}
     if target == "local":
         options = {
-            "object_store_memory": LOCAL_OBJECT_STORE_BYTES,
+            "object_store_memory": max(object_store_bytes, LOCAL_OBJECT_STORE_BYTES),
             "include_dashboard": False,
             "namespace": _PRIVATE,
         }
@@ -125,9 +133,52 @@ class ActorShape:
         return min(resources.min_actors, largest), largest
 
 
+class Actor(Protocol):
+    """What a pool runs."""
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Do one task; rows are small and hold plain values."""
+        ...
+
+    def give_up(self, row: dict[str, Any], error: str) -> dict[str, Any]:
+        """The row that stands for a task in which processes died again and again."""
+        ...
+
+
+class _Guarded:
+    """An actor that does not begin a task in which its processes keep dying.
+
+    Ray starts a dead actor again and hands it the same task, for ever: as often as machines are
+    lost, but also as often as one task needs more memory than there is. So each beginning is
+    written down on the machine until its end.
+    """
+
+    def __init__(self, run: str, actor: type[Actor], args: tuple[object, ...]) -> None:
+        self._folder = Path(tempfile.gettempdir()) / f"factory-{run}"
+        self._folder.mkdir(exist_ok=True)
+        self._actor = actor(*args)
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        begun = self._folder / str(row["task"])
+        with begun.open("ab") as file:
+            file.write(b"x")
+        deaths = begun.stat().st_size - 1
+        task = {name: value for name, value in row.items() if name != "task"}
+        if deaths >= MOST_DEATHS:
+            result = self._actor.give_up(
+                task,
+                f"the process died {deaths} times in this task; if memory is short, lower "
+                "batch_size or resources.max_actors",
+            )
+        else:
+            result = self._actor(task)
+        begun.unlink()
+        return result
+
+
 def map_on_actors(
     rows: Iterable[dict[str, Any]],
-    actor: type,
+    actor: type[Actor],
     args: tuple[object, ...],
     *,
     resources: Resources,
@@ -137,7 +188,7 @@ def map_on_actors(
 
     Args:
         rows: small rows of plain values; every one is a task.
-        actor: a class; its instances take a row and return one.
+        actor: its instances live for many tasks, and are started again where they died.
         args: arguments of its constructor.
         resources: what one actor reserves, and how many there may be.
         threads: CPU threads that one actor computes with.
@@ -146,11 +197,13 @@ def map_on_actors(
         SpecError: if not even one actor fits.
     """
     shape = ActorShape(resources, threads=threads)
-    for wave, num_tasks in waves(rows):
+    run = uuid.uuid4().hex
+    tasks = ({**row, "task": number} for number, row in enumerate(rows))
+    for wave, num_tasks in waves(tasks):
         smallest, largest = shape.pool(resources, num_tasks=num_tasks)
         results = wave.map(
-            actor,
-            fn_constructor_args=args,
+            _Guarded,  # pyright: ignore[reportArgumentType] - Ray makes instances of it
+            fn_constructor_args=(run, actor, args),
             compute=ray.data.ActorPoolStrategy(
                 min_size=smallest, max_size=largest, max_tasks_in_flight_per_actor=2
             ),

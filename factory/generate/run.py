@@ -80,14 +80,18 @@ class _ShardActor:
                     return {"record": "", "failure": _failure(shard, error).model_dump_json()}
         raise AssertionError("unreachable")
 
+    def give_up(self, row: dict[str, int], error: str) -> dict[str, str]:
+        """The row of a shard in which processes keep dying."""
+        return {"record": "", "failure": _failed(int(row["shard"]), error).model_dump_json()}
+
 
 def _failure(shard: int, error: Exception) -> Failure:
     notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
-    return Failure(
-        shard=shard,
-        error=f"{type(error).__name__}: {error}{notes}",
-        host=ray.util.get_node_ip_address(),
-    )
+    return _failed(shard, f"{type(error).__name__}: {error}{notes}")
+
+
+def _failed(shard: int, error: str) -> Failure:
+    return Failure(shard=shard, error=error, host=ray.util.get_node_ip_address())
 
 
 def run(

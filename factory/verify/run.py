@@ -14,7 +14,7 @@ from factory.cluster import connect, map_on_actors, waves
 from factory.progress import Progress
 from factory.records import ShardRecord
 from factory.resolve import Resolved
-from factory.spec import SpecError
+from factory.spec import JobError, SpecError
 from factory.verify.check import ShardCheck, check_row, check_shard
 from factory.verify.prepare import Dataset, Prepared
 from factory.verify.replay import Load, ReplayShard, ShardReplay, load_sampler
@@ -114,3 +114,7 @@ class _ReplayActor:
             "replay": pickle.dumps(self._replay(record, batches)),
             "num_batches": len(batches),
         }
+
+    def give_up(self, row: dict[str, Any], error: str) -> dict[str, bytes | int]:
+        """Stop: a replay that is left out would look like one that agreed."""
+        raise JobError(f"{row['record']}: {error}")

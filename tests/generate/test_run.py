@@ -103,6 +103,32 @@ def test_a_killed_actor_changes_nothing(ray_cluster, tmp_path, tiny_model, expec
     assert_clean(tmp_path / "root", report)
 
 
+class KillsAlways(KillsItself):
+    """One whose process dies whenever it reaches a certain image."""
+
+    def __call__(self, names, seeds):
+        if int(self._marker.read_text()) in seeds:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self._sampler(names, seeds)
+
+
+class LoadAlwaysKiller(LoadKiller):
+    def __call__(self, resolved):
+        return KillsAlways(resolved, self._marker)
+
+
+def test_a_shard_that_kills_its_process_is_given_up_and_the_others_are_made(
+    ray_cluster, tmp_path, tiny_model
+):
+    plan = prepare(small_spec(tiny_model), str(tmp_path / "root")).resolved.plan
+    marker = tmp_path / "seed"
+    marker.write_text(str(next(iter(plan.batch(1, 0))).seed))
+    report = run(tiny_model, tmp_path / "root", load=LoadAlwaysKiller(str(marker)))
+    assert (report.made, report.missing) == (2, [1])
+    assert [failure.shard for failure in report.failures] == [1]
+    assert "died 3 times" in report.failures[0].error
+
+
 class Fails:
     def __init__(self, bad_seeds, marker=None):
         self._bad = bad_seeds
