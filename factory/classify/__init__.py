@@ -1,0 +1,1 @@
+"""Train classifiers on mixes of real and synthetic images, and compare them."""

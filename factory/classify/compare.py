@@ -1,0 +1,187 @@
+"""From the records of all trainings to the report: scores, intervals, verdicts."""
+
+import io
+from importlib.metadata import version
+
+import numpy as np
+from numpy.typing import NDArray
+
+from factory.classify import leakage
+from factory.classify.arms import PreparedArm, baseline_name
+from factory.classify.prepare import Prepared, summarize
+from factory.classify.results import (
+    HTML_NAME,
+    ArmResult,
+    ClassifyReport,
+    TrialRecord,
+    Verdict,
+    ZeroShotResult,
+)
+from factory.classify.train import TrainingFailed
+from factory.classify.words import mix_in_words, network_in_words, training_in_words
+from factory.metrics.classification import calibration, confusion, is_correct, macro_f1
+from factory.metrics.evidence import (
+    METHOD,
+    compare,
+    compare_classes,
+    score_interval,
+    seed_interval,
+)
+from factory.store import Store
+
+_PACKAGES = ("factory", "ray", "torch", "numpy", "kornia", "transformers")
+
+
+class Finished:
+    """The finished trainings of one arm, and what they say of the test images.
+
+    S seeds, N test images, K classes.
+    """
+
+    def __init__(
+        self,
+        records: list[TrialRecord],
+        probabilities: NDArray[np.float32],
+        labels: NDArray[np.int64],
+    ) -> None:
+        """Score every seed.
+
+        Args:
+            records: of the S trainings, in order of their seeds.
+            probabilities: [S, N, K].
+            labels: true labels [N].
+        """
+        self.records = records
+        self.probabilities = probabilities
+        self.correct = np.stack([is_correct(labels, seed) for seed in probabilities])
+        self.f1 = [macro_f1(labels, seed) for seed in probabilities]
+
+
+def make_report(
+    prepared: Prepared,
+    *,
+    zero_shot: ZeroShotResult | None,
+    made: int,
+    failures: dict[str, str],
+    seconds: float,
+) -> ClassifyReport:
+    """Compare all arms that have a finished training.
+
+    Args:
+        prepared: the comparison.
+        zero_shot: result of the zero-shot baseline, if one was asked for.
+        made: trainings done by this run.
+        failures: training -> why it failed.
+        seconds: wall-clock time of this run so far.
+
+    Raises:
+        TrainingFailed: naming the arms without any finished training.
+    """
+    finished = read_finished(prepared)
+    spec, sources = prepared.spec, prepared.sources
+    missing = [name for name in prepared.arms if name not in finished]
+    if missing:
+        reasons = "; ".join(f"{name}: {why}" for name, why in failures.items())
+        raise TrainingFailed(f"no training of {', '.join(missing)} was finished ({reasons})")
+    first = next(iter(finished.values())).records[0]
+    return ClassifyReport(
+        root=Store(prepared.root).url,
+        name=spec.name,
+        network=network_in_words(spec.classifier),
+        num_parameters=first.num_parameters,
+        training=training_in_words(spec.training),
+        real=summarize(sources.real),
+        test=summarize(sources.test),
+        synthetic={name: summarize(source) for name, source in sources.synthetic.items()},
+        overlap=prepared.overlap,
+        arms={
+            name: _arm_result(prepared, prepared.arms[name], own) for name, own in finished.items()
+        },
+        baseline=baseline_name(spec),
+        verdicts=_verdicts(prepared, finished),
+        method=METHOD,
+        confidence=spec.confidence,
+        zero_shot=zero_shot,
+        made=made,
+        skipped=sum(len(own.records) for own in finished.values()) - made,
+        failures=failures,
+        seconds=round(seconds, 1),
+        device=first.device,
+        versions={name: version(name) for name in _PACKAGES},
+        html=f"{Store(prepared.root).url}/{HTML_NAME}",
+    )
+
+
+def read_finished(prepared: Prepared) -> dict[str, Finished]:
+    """Arm -> its finished trainings, in the order of the arms."""
+    store, labels = Store(prepared.root), prepared.sources.test.labels
+    records = prepared.records()
+    finished = {}
+    for name in prepared.arms:
+        trials = range(prepared.spec.num_seeds)
+        own = [records[name, trial] for trial in trials if (name, trial) in records]
+        if own:
+            probabilities = np.stack(
+                [np.load(io.BytesIO(store.get(record.predictions))) for record in own]
+            )
+            finished[name] = Finished(own, probabilities.astype(np.float32), labels)
+    return finished
+
+
+def _arm_result(prepared: Prepared, arm: PreparedArm, own: Finished) -> ArmResult:
+    labels, names = prepared.sources.test.labels, prepared.sources.test.class_names
+    confidence = prepared.spec.confidence
+    confusions = [confusion(labels, seed) for seed in own.probabilities]
+    return ArmResult(
+        name=arm.name,
+        mix=mix_in_words(arm.arm),
+        arm=arm.arm,
+        real_counts=arm.mixed.real_counts,
+        synthetic_counts=arm.mixed.synthetic_counts,
+        num_steps=max(record.num_steps for record in own.records),
+        images_seen=max(record.images_seen for record in own.records),
+        top1=score_interval(own.correct, confidence),
+        seed_top1=tuple(record.top1 for record in own.records),
+        macro_f1=seed_interval(own.f1, confidence),
+        per_class_accuracy={
+            name: score_interval(own.correct[:, labels == label], confidence)
+            for label, name in enumerate(names)
+            if (labels == label).any()
+        },
+        confusion=tuple(tuple(row) for row in np.mean(confusions, axis=0).tolist()),
+        calibration=calibration(
+            np.tile(labels, len(own.records)), own.probabilities.reshape(-1, len(names))
+        ),
+        curves=tuple(record.history for record in own.records),
+        seconds=float(np.mean([record.seconds for record in own.records])),
+        images_per_second=float(np.mean([record.images_per_second for record in own.records])),
+    )
+
+
+def _verdicts(prepared: Prepared, finished: dict[str, Finished]) -> tuple[Verdict, ...]:
+    first = baseline_name(prepared.spec)
+    return tuple(
+        _verdict(prepared, prepared.arms[name], own, finished[first])
+        for name, own in finished.items()
+        if name != first
+    )
+
+
+def _verdict(prepared: Prepared, arm: PreparedArm, own: Finished, baseline: Finished) -> Verdict:
+    test, confidence = prepared.sources.test, prepared.spec.confidence
+    key = arm.synthetic
+    num_real = len(np.unique(arm.mixed.real))
+    return Verdict(
+        arm=arm.name,
+        baseline=baseline_name(prepared.spec),
+        overall=compare(own.correct, baseline.correct, confidence),
+        per_class=compare_classes(
+            own.correct, baseline.correct, test.labels, test.class_names, confidence
+        ),
+        f1_difference=seed_interval(
+            [arm - base for arm, base in zip(own.f1, baseline.f1, strict=False)], confidence
+        ),
+        leakage="no synthetic images"
+        if key is None
+        else leakage.describe(prepared.sources.synthetic[key], num_real=num_real),
+    )

@@ -1,0 +1,169 @@
+"""Check a comparison before anything heavy starts: open its sources, mix its arms, pin them."""
+
+from dataclasses import dataclass
+
+from factory.classify.arms import (
+    PreparedArm,
+    Sources,
+    prepare_arms,
+    synthetic_name,
+)
+from factory.classify.leakage import count_overlap, refuse_leaks
+from factory.classify.results import ClassifyDryRun, DryArm, SourceSummary, TrialRecord
+from factory.classify.schedule import images_per_step
+from factory.classify.words import mix_in_words
+from factory.records import SPEC_NAME
+from factory.seeds import hash_seed
+from factory.sources.mix import synthetic_needed
+from factory.sources.open import open_source
+from factory.sources.parts import align, hold_out
+from factory.sources.source import Source
+from factory.spec import ClassifySpec, SpecError
+from factory.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A comparison whose inputs are pinned."""
+
+    spec: ClassifySpec
+    root: str
+    sources: Sources
+    arms: dict[str, PreparedArm]
+    overlap: dict[str, int]
+    """Source -> test images that occur in it."""
+
+    def records(self) -> dict[tuple[str, int], TrialRecord]:
+        """Records of the arms' trainings in the root, by arm and trial."""
+        store = Store(self.root)
+        there = set(store.sizes())
+        wanted = {
+            record_name(arm.fingerprint, trial): (name, trial)
+            for name, arm in self.arms.items()
+            for trial in range(self.spec.num_seeds)
+        }
+        found = store.get_many([name for name in wanted if name in there])
+        return {wanted[name]: TrialRecord.model_validate_json(data) for name, data in found.items()}
+
+    def pending(self) -> list[tuple[str, int]]:
+        """Arm and trial of every training without a record, trial by trial."""
+        done = self.records()
+        trials = [(arm, trial) for trial in range(self.spec.num_seeds) for arm in self.arms]
+        return [key for key in trials if key not in done]
+
+
+def record_name(arm_fingerprint: str, trial: int) -> str:
+    """Name of a training's record in the root."""
+    return f"trials/{arm_fingerprint}-{trial}.json"
+
+
+def prepare(spec: ClassifySpec, root: str) -> Prepared:
+    """Open all sources, mix all arms; reads `root`, writes nothing.
+
+    Raises:
+        SpecError: if sources do not fit one another, hold too few images for an arm, or the
+            generator has seen the test images; or if the root holds something else.
+    """
+    _check_root(root)
+    real = open_source(spec.real)
+    empty = [name for name, count in real.class_counts.items() if count == 0]
+    if empty:
+        raise SpecError(f"real: {real.name} holds no images of {empty}; nothing can learn them")
+    test = _fit("test", open_source(spec.test), real)
+    real, validation = _hold_out(spec, real)
+    synthetic = _open_synthetic(spec, real)
+    refuse_leaks(spec, test, synthetic)
+    overlap = count_overlap(test, {"real": real, **synthetic})
+    sources = Sources(real, validation, test, synthetic)
+    return Prepared(spec, root, sources, prepare_arms(spec, sources), overlap)
+
+
+def dry_run(prepared: Prepared) -> ClassifyDryRun:
+    """Say what would be trained; starts nothing."""
+    spec, sources = prepared.spec, prepared.sources
+    return ClassifyDryRun(
+        root=prepared.root,
+        asked=spec.model_dump(mode="json"),
+        real=summarize(sources.real),
+        test=summarize(sources.test),
+        synthetic={name: summarize(source) for name, source in sources.synthetic.items()},
+        overlap=prepared.overlap,
+        arms={
+            name: DryArm(
+                mix=mix_in_words(arm.arm),
+                real_counts=arm.mixed.real_counts,
+                synthetic_counts=arm.mixed.synthetic_counts,
+                num_steps=arm.num_steps,
+                images_seen=arm.num_steps * images_per_step(spec.training, arm.arm),
+                fingerprint=arm.fingerprint,
+            )
+            for name, arm in prepared.arms.items()
+        },
+        num_trainings=len(prepared.arms) * spec.num_seeds,
+        num_pending=len(prepared.pending()),
+    )
+
+
+def summarize(source: Source) -> SourceSummary:
+    """What reports say of a source."""
+    height, width, channels = source.images.shape[1:]
+    return SourceSummary(
+        name=source.name,
+        split=source.split,
+        digest=source.digest,
+        num_images=len(source),
+        class_counts=source.class_counts,
+        image_size=(height, width),
+        channels=channels,
+        skipped=len(source.skipped),
+        trained_on=source.trained_on,
+    )
+
+
+def _check_root(root: str) -> None:
+    store = Store(root)
+    if store.exists(SPEC_NAME):
+        raise SpecError(
+            f"root {store.url}: holds a dataset or a model ({SPEC_NAME}); "
+            "give the results of classify a --root of their own"
+        )
+
+
+def _fit(field: str, source: Source, real: Source) -> Source:
+    """`source` with its labels in the order of `real`'s, checked to have images of its size."""
+    aligned = align(source, real.class_names)
+    if aligned.images.shape[1:] != real.images.shape[1:]:
+        raise SpecError(
+            f"{field}: images of {source.name} are {_size(source)}, but those of {real.name} are "
+            f"{_size(real)}; set image_size and channels of {field}, or of real"
+        )
+    return aligned
+
+
+def _size(source: Source) -> str:
+    height, width, channels = source.images.shape[1:]
+    return f"{width}x{height} {'grey' if channels == 1 else 'RGB'}"
+
+
+def _hold_out(spec: ClassifySpec, real: Source) -> tuple[Source, Source | None]:
+    validation = spec.training.validation
+    if validation is None or validation.of == "mix":
+        return real, None
+    return hold_out(real, validation.fraction, seed=hash_seed(spec.seed, "validation"))
+
+
+def _open_synthetic(spec: ClassifySpec, real: Source) -> dict[str, Source]:
+    """The synthetic sources that arms take images of, read no further than they are needed."""
+    most: dict[str, dict[str, int]] = {}
+    for arm in spec.arms.values():
+        needed = synthetic_needed(arm.mix, real.class_counts)
+        key = synthetic_name(spec, arm, needed)
+        if key is not None:
+            before = most.get(key, {})
+            most[key] = {name: max(n, before.get(name, 0)) for name, n in needed.items()}
+    return {
+        key: _fit(
+            f"synthetic.{key}", open_source(spec.synthetic[key], images_per_class=counts), real
+        )
+        for key, counts in most.items()
+    }

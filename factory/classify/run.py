@@ -1,0 +1,207 @@
+"""Run the trainings of a comparison on Ray, side by side, and report them."""
+
+import logging
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import ray
+import ray.train
+import ray.train.torch
+import torch
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+
+from factory.classify.arms import PreparedArm, Sources
+from factory.classify.compare import make_report
+from factory.classify.pages import save_report
+from factory.classify.prepare import Prepared
+from factory.classify.results import ClassifyReport, TrialRecord
+from factory.classify.train import TrainingFailed, Workers
+from factory.classify.trial import Trial
+from factory.classify.zero_shot import zero_shot_result
+from factory.cluster import ActorShape, connect, map_on_actors
+from factory.diffusion.device import pick_device
+from factory.progress import duration
+from factory.spec import ClassifySpec, SpecError
+from factory.store import Store
+
+_LOG = logging.getLogger(__name__)
+_STORE_MARGIN = 1.5
+"""Object store of a private instance, over the bytes of the sources that lie in it."""
+
+
+class _TrialActor:
+    def __init__(self, spec: ClassifySpec, root: str, shared: list[ray.ObjectRef]) -> None:
+        # One copy on each machine: arrays in the object store are mapped, not copied.
+        sources, arms = ray.get(shared[0])
+        self._train = Trial(spec, root, sources, arms)
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, str]:
+        """A row with arm and trial -> a row with its record, or with its failure."""
+        try:
+            record = self._train(row["arm"], int(row["trial"]), pick_device())
+        except TrainingFailed as error:
+            return self.give_up(row, str(error))
+        assert record is not None
+        return {"record": record.model_dump_json(), "name": "", "failure": ""}
+
+    def give_up(self, row: dict[str, Any], error: str) -> dict[str, str]:
+        """The row of a training that failed, or in which processes keep dying."""
+        return {"record": "", "name": f"{row['arm']}, seed {row['trial']}", "failure": error}
+
+
+def run(prepared: Prepared, address: str | None = None) -> ClassifyReport:
+    """Train what has no record yet, compare the arms, and write the reports into the root.
+
+    Args:
+        prepared: from `prepare`.
+        address: Ray cluster; see `cluster.connect`.
+
+    Raises:
+        SpecError: before any work, if the root or the cluster cannot be used.
+        TrainingFailed: if an arm is left without any finished training.
+    """
+    started = time.monotonic()
+    store, spec = Store(prepared.root), prepared.spec
+    if not store.is_shared:
+        raise SpecError(
+            f"root {store.url}: memory:// lives in one process, Ray's workers are others; "
+            "give a folder, s3:// or gs://"
+        )
+    store.check_writable()
+    pending = prepared.pending()
+    failures: dict[str, str] = {}
+    if pending:
+        with connect(address, object_store_bytes=int(_STORE_MARGIN * _num_bytes(prepared))):
+            failures = _train(prepared, pending)
+    report = make_report(
+        prepared,
+        zero_shot=zero_shot_result(spec.zero_shot, prepared.sources.test),
+        made=len(pending) - len(failures),
+        failures=failures,
+        seconds=time.monotonic() - started,
+    )
+    save_report(store, prepared, report)
+    return report
+
+
+def _num_bytes(prepared: Prepared) -> int:
+    sources = prepared.sources
+    both = [s for s in (sources.real, sources.validation, sources.test) if s is not None]
+    return sum(source.images.nbytes for source in [*both, *sources.synthetic.values()])
+
+
+def _train(prepared: Prepared, pending: list[tuple[str, int]]) -> dict[str, str]:
+    failures: dict[str, str] = {}
+    started = time.monotonic()
+    results = _side_by_side if prepared.spec.num_workers == 1 else _one_by_one
+    for done, result in enumerate(results(prepared, pending), start=1):
+        if isinstance(result, TrialRecord):
+            left = (time.monotonic() - started) / done * (len(pending) - done)
+            _LOG.info(
+                "%d of %d trainings: %s, seed %d: top-1 %.2f %% (%.0f images/s), %s to go",
+                done,
+                len(pending),
+                result.arm,
+                result.trial,
+                100 * result.top1,
+                result.images_per_second,
+                duration(left),
+            )
+        else:
+            name, why = result
+            failures[name] = why
+            _LOG.warning("%s failed: %s", name, why)
+    return failures
+
+
+def _side_by_side(
+    prepared: Prepared, pending: list[tuple[str, int]]
+) -> Iterator[TrialRecord | tuple[str, str]]:
+    """As many trainings at once as fit, in actors that live on from one to the next."""
+    shared = ray.put((prepared.sources, prepared.arms))
+    rows = map_on_actors(
+        ({"arm": arm, "trial": trial} for arm, trial in pending),
+        _TrialActor,
+        # In a list, so that Ray hands on the reference and not what it refers to.
+        (prepared.spec, prepared.root, [shared]),
+        resources=prepared.spec.resources,
+        threads=prepared.spec.threads,
+    )
+    for row in rows:
+        if row["failure"]:
+            yield row["name"], row["failure"]
+        else:
+            yield TrialRecord.model_validate_json(row["record"])
+
+
+def _one_by_one(
+    prepared: Prepared, pending: list[tuple[str, int]]
+) -> Iterator[TrialRecord | tuple[str, str]]:
+    """Each training on several workers of Ray Train."""
+    spec = prepared.spec
+    shape = ActorShape(spec.resources, threads=spec.threads)
+    if shape.capacity < spec.num_workers:
+        raise SpecError(
+            f"num_workers: is {spec.num_workers}, but the cluster holds {shape.capacity} workers "
+            f"of {shape.num_cpus:g} CPUs and {shape.num_gpus:g} GPUs; ask for fewer"
+        )
+    shared = ray.put((prepared.sources, prepared.arms))
+    resources = {"CPU": shape.num_cpus} | ({"GPU": shape.num_gpus} if shape.num_gpus else {})
+    for arm, trial in pending:
+        try:
+            TorchTrainer(
+                _work,
+                train_loop_config={
+                    "spec": spec.model_dump(mode="json"),
+                    "root": prepared.root,
+                    "shared": [shared],
+                    "arm": arm,
+                    "trial": trial,
+                },
+                scaling_config=ScalingConfig(
+                    num_workers=spec.num_workers,
+                    use_gpu=bool(shape.num_gpus),
+                    resources_per_worker=resources,
+                    accelerator_type=shape.accelerator_type,
+                ),
+                run_config=RunConfig(
+                    name=f"{prepared.arms[arm].fingerprint}-{trial}",
+                    storage_path=f"{prepared.root}/train",
+                    failure_config=FailureConfig(max_failures=2),
+                ),
+            ).fit()
+        except ray.train.TrainingFailedError as error:
+            yield f"{arm}, seed {trial}", str(error)
+            continue
+        yield prepared.records()[arm, trial]
+
+
+def _work(config: dict[str, Any]) -> None:
+    """What each worker does; the first one also writes to the root."""
+    sources: Sources
+    arms: dict[str, PreparedArm]
+    sources, arms = ray.get(config["shared"][0])
+    spec = ClassifySpec.model_validate(config["spec"])
+    context = ray.train.get_context()
+    workers = Workers(
+        rank=context.get_world_rank(),
+        world=context.get_world_size(),
+        wrap=ray.train.torch.prepare_model,
+        share=_share,
+        mean=_mean,
+    )
+    train = Trial(spec, config["root"], sources, arms)
+    train(config["arm"], config["trial"], ray.train.torch.get_device(), workers)
+
+
+def _share(network: torch.nn.Module) -> None:
+    """Give every worker the first one's buffers: running statistics differ between workers."""
+    for buffer in network.buffers():
+        torch.distributed.broadcast(buffer, src=0)
+
+
+def _mean(values: torch.Tensor) -> torch.Tensor:
+    torch.distributed.all_reduce(values)
+    return values / torch.distributed.get_world_size()

@@ -1,0 +1,58 @@
+"""How long a training is, and its learning rate at each step: plain arithmetic."""
+
+import math
+
+from factory.spec import Arm, ClassifierTraining
+
+_WARM_UP = 0.3
+_START_DIVISOR = 25.0
+_END_DIVISOR = 1e4
+"""One cycle (Smith and Topin 2018): rises over 30 % of the steps from a 25th of the highest rate,
+then falls to a 10,000th of that start; both along half a cosine."""
+
+
+def num_steps(training: ClassifierTraining, *, num_images: int) -> int:
+    """Optimizer steps over `num_images` images (the larger part in paired batches); at least 1."""
+    if training.num_steps is not None:
+        return training.num_steps
+    assert training.epochs is not None
+    return max(1, round(training.epochs * num_images / training.batch_size))
+
+
+def images_per_step(training: ClassifierTraining, arm: Arm) -> int:
+    """Images that one step of `arm` sees."""
+    return training.batch_size * (2 if arm.batches == "paired" else 1)
+
+
+def steps_per_epoch(training: ClassifierTraining, *, num_images: int) -> float:
+    """Steps of one pass over `num_images` images."""
+    return num_images / training.batch_size
+
+
+def learning_rate(
+    training: ClassifierTraining, step: int, *, num_steps: int, epoch_steps: float
+) -> float:
+    """The rate of `step` (from 0) of `num_steps`, `epoch_steps` of which are one epoch."""
+    highest = training.learning_rate
+    match training.schedule:
+        case "constant":
+            return highest
+        case "step":
+            falls = int(step / epoch_steps) // training.step_epochs
+            return highest * training.step_factor**falls
+        case "cosine":
+            return highest * _half_cosine(step / num_steps)
+        case "one_cycle":
+            return highest * _one_cycle(step / num_steps)
+
+
+def _one_cycle(done: float) -> float:
+    start, end = 1 / _START_DIVISOR, 1 / _START_DIVISOR / _END_DIVISOR
+    if done < _WARM_UP:
+        return 1 - (1 - start) * _half_cosine(done / _WARM_UP)
+    return end + (1 - end) * _half_cosine((done - _WARM_UP) / (1 - _WARM_UP))
+
+
+def _half_cosine(done: float) -> float:
+    """From 1 at 0 to 0 at 1."""
+    return 0.5 * (1 + math.cos(math.pi * done))

@@ -1,0 +1,162 @@
+"""Run one training from start, or from its checkpoint, to its record; knows nothing of Ray."""
+
+import hashlib
+import io
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from factory.classify.arms import PreparedArm, Sources
+from factory.classify.prepare import record_name
+from factory.classify.results import TrialRecord
+from factory.classify.train import Task, Trainer, Workers
+from factory.diffusion.device import describe
+from factory.plan import slug
+from factory.seeds import hash_seed
+from factory.spec import ClassifySpec
+from factory.store import Store
+from factory.vision.classifier import ImageClassifier
+
+SECONDS_BETWEEN_CHECKPOINTS = 30.0
+
+
+class Trial:
+    """The trainings of one comparison, one a call."""
+
+    def __init__(
+        self, spec: ClassifySpec, root: str, sources: Sources, arms: dict[str, PreparedArm]
+    ) -> None:
+        """Take what all trainings share.
+
+        Args:
+            spec: the comparison.
+            root: absolute path or URL.
+            sources: what the arms' images are taken from.
+            arms: the arms by name.
+        """
+        self._spec = spec
+        self._store = Store(root)
+        self._sources = sources
+        self._arms = arms
+
+    def __call__(
+        self,
+        name: str,
+        trial: int,
+        device: torch.device,
+        workers: Workers | None = None,
+        *,
+        checkpoint_seconds: float = SECONDS_BETWEEN_CHECKPOINTS,
+    ) -> TrialRecord | None:
+        """Train arm `name` with its seed number `trial`; run again, it goes on.
+
+        Args:
+            name: the arm.
+            trial: number of the seed, from 0.
+            device: where to train.
+            workers: the group that trains together; each of them makes this call.
+            checkpoint_seconds: least time between two checkpoints, each at the end of an epoch.
+
+        Returns:
+            The record, which is also put into the root; None for workers other than the first.
+
+        Raises:
+            TrainingFailed: if the loss is no finite number.
+        """
+        workers = workers or Workers()
+        torch.set_num_threads(self._spec.threads)
+        arm = self._arms[name]
+        trainer = Trainer(self._task(arm, trial), device, workers)
+        checkpoint = f"checkpoints/{arm.fingerprint}-{trial}.pt"
+        self._resume(trainer, checkpoint)
+        saved = time.monotonic()
+        while not trainer.done:
+            trainer.train_epoch()
+            if workers.rank == 0 and time.monotonic() - saved >= checkpoint_seconds:
+                self._save(trainer, checkpoint)
+                saved = time.monotonic()
+        if workers.rank != 0:
+            return None
+        record = self._commit(arm, trial, trainer, device)
+        self._store.delete([checkpoint])
+        return record
+
+    def _task(self, arm: PreparedArm, trial: int) -> Task:
+        spec = self._spec
+        assert arm.arm.augmentation is not None
+        return Task(
+            classifier=spec.classifier,
+            training=spec.training,
+            augmentation=arm.arm.augmentation,
+            class_names=self._sources.real.class_names,
+            parts=arm.parts(self._sources),
+            validation=arm.validation_part(self._sources),
+            num_steps=arm.num_steps,
+            # The same for every arm: what an arm is compared by differs in its images alone.
+            seed=hash_seed(spec.seed, "trial", trial),
+        )
+
+    def _resume(self, trainer: Trainer, name: str) -> None:
+        if not self._store.exists(name):
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "state.pt"
+            path.write_bytes(self._store.get(name))
+            trainer.load(path)
+
+    def _save(self, trainer: Trainer, name: str) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "state.pt"
+            trainer.save(path)
+            self._store.put(name, path.read_bytes())
+
+    def _commit(
+        self, arm: PreparedArm, trial: int, trainer: Trainer, device: torch.device
+    ) -> TrialRecord:
+        network, test = trainer.finish(), self._sources.test
+        probabilities = network.predict(test.images).astype(np.float16)
+        data = io.BytesIO()
+        np.save(data, probabilities)
+        sha256 = hashlib.sha256(data.getvalue()).hexdigest()
+        name = record_name(arm.fingerprint, trial)
+        if self._spec.save_classifiers:
+            self._save_classifier(network, f"classifiers/{slug(arm.name)}-{trial}")
+        record = TrialRecord(
+            fingerprint=arm.fingerprint,
+            arm=arm.name,
+            trial=trial,
+            # The digest is in the name, so that no other attempt puts other bytes under the record.
+            predictions=f"{name.removesuffix('.json')}-{sha256[:8]}.npy",
+            sha256=sha256,
+            weights_sha256=_weights_digest(network),
+            top1=float((probabilities.argmax(axis=1) == test.labels).mean()),
+            num_parameters=sum(weight.numel() for weight in network.parameters()),
+            num_steps=trainer.step,
+            images_seen=trainer.step * trainer.images_per_step,
+            best_epoch=trainer.best_epoch,
+            history=tuple(trainer.history),
+            seconds=round(trainer.seconds, 2),
+            images_per_second=trainer.step * trainer.images_per_step / trainer.seconds,
+            device=describe(device),
+        )
+        self._store.put(record.predictions, data.getvalue())
+        if not self._store.create(name, record.model_dump_json(indent=1).encode()):
+            return TrialRecord.model_validate_json(self._store.get(name))
+        return record
+
+    def _save_classifier(self, network: ImageClassifier, folder: str) -> None:
+        with tempfile.TemporaryDirectory() as temporary:
+            network.save(Path(temporary))
+            for file in sorted(Path(temporary).iterdir()):
+                self._store.put(f"{folder}/{file.name}", file.read_bytes())
+
+
+def _weights_digest(network: torch.nn.Module) -> str:
+    total = hashlib.sha256()
+    for name, value in sorted(network.state_dict().items()):
+        total.update(name.encode())
+        total.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return total.hexdigest()

@@ -1,0 +1,80 @@
+"""A generator that saw the test images is refused; what it saw is said."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from factory.classify.leakage import count_overlap, describe, refuse_leaks
+from factory.sources.open import open_source
+from factory.spec import ClassifySpec, SourceSpec, SpecError
+from tests.striped import write_source
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sources")
+    return {
+        "train": write_source(folder / "train.parquet"),
+        "test": write_source(folder / "test.parquet", seed=1),
+    }
+
+
+def seen(source, **more):
+    return {
+        "name": source.name,
+        "split": source.split,
+        "num_images": len(source),
+        "digest": source.digest,
+        **more,
+    }
+
+
+def spec_of(files, **test):
+    return ClassifySpec(real=SourceSpec(path=files["train"]), test=SourceSpec(**test))
+
+
+def test_generator_that_saw_the_test_images_is_refused(files):
+    test = open_source(SourceSpec(path=files["test"]))
+    leaky = replace(test, trained_on=seen(test))
+    with pytest.raises(SpecError, match=r"test.*drawn"):
+        refuse_leaks(spec_of(files, path=files["test"]), test, {"drawn": leaky})
+
+
+def test_generator_that_saw_them_before_it_went_on_with_others_is_refused(files):
+    train, test = (open_source(SourceSpec(path=files[name])) for name in ("train", "test"))
+    leaky = replace(train, trained_on=seen(train, before=seen(test)))
+    with pytest.raises(SpecError, match="drawn"):
+        refuse_leaks(spec_of(files, path=files["test"]), test, {"drawn": leaky})
+
+
+def test_part_of_a_test_split_is_known_by_the_whole(files):
+    whole = open_source(SourceSpec(path=files["test"]))
+    part = open_source(SourceSpec(path=files["test"], num_images=30))
+    leaky = replace(whole, trained_on=seen(whole))
+    with pytest.raises(SpecError, match="drawn"):
+        refuse_leaks(spec_of(files, path=files["test"], num_images=30), part, {"drawn": leaky})
+
+
+def test_generator_of_the_training_images_passes(files):
+    train, test = (open_source(SourceSpec(path=files[name])) for name in ("train", "test"))
+    honest = replace(train, trained_on=seen(train))
+    refuse_leaks(spec_of(files, path=files["test"]), test, {"drawn": honest})
+
+
+def test_overlap_is_counted_and_much_of_it_refused(files):
+    train, test = (open_source(SourceSpec(path=files[name])) for name in ("train", "test"))
+    none = count_overlap(test, {"real": train})
+    assert none == {"real": 0}
+    mixed = replace(train, images=np.concatenate([train.images[:-5], test.images[:5]]))
+    assert count_overlap(test, {"real": train, "drawn": mixed})["drawn"] == 5
+    with pytest.raises(SpecError, match="5 of 120"):
+        count_overlap(test, {"real": mixed})
+
+
+def test_description_gives_both_numbers(files):
+    train = open_source(SourceSpec(path=files["train"]))
+    text = describe(replace(train, trained_on=seen(train)), num_real=40)
+    assert "120" in text
+    assert "40" in text
+    assert "not known" in describe(train, num_real=40)

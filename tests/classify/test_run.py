@@ -1,0 +1,111 @@
+"""Comparisons through Ray: side by side, resumed, and on two workers of Ray Train."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from factory.classify.prepare import prepare
+from factory.classify.run import run
+from factory.spec import SpecError
+from factory.store import Store
+
+PROJECT = Path(__file__).parents[2]
+HALF = {"kind": "replace", "fraction": 0.5}
+
+
+def test_arms_are_trained_compared_and_reported(ray_cluster, comparison, tmp_path):
+    spec = comparison(arms={"real": {}, "half": {"mix": HALF}}, training={"epochs": 5})
+    report = run(prepare(spec, str(tmp_path)))
+    assert (report.made, report.skipped, report.failures) == (4, 0, {})
+    assert list(report.arms) == ["real", "half"]
+    assert report.arms["real"].top1.mean > 0.9
+    verdict = report.verdicts[0]
+    assert (verdict.arm, verdict.baseline) == ("half", "real")
+    assert "not known" in verdict.leakage
+    # Synthetic stripes are as good as real ones: a difference would be a false alarm.
+    assert verdict.overall.outcome == "no evidence"
+    store = Store(str(tmp_path))
+    assert json.loads(store.get("report.json")) == report.model_dump(mode="json")
+    assert b"no evidence" in store.get("report.html")
+
+
+def test_second_run_trains_nothing_and_more_seeds_train_only_those(
+    ray_cluster, comparison, tmp_path
+):
+    spec = comparison(arms={"real": {}}, num_seeds=1, training={"epochs": 1})
+    first = run(prepare(spec, str(tmp_path)))
+    again = run(prepare(spec, str(tmp_path)))
+    assert (again.made, again.skipped) == (0, 1)
+    assert again.arms == first.arms
+    more = run(prepare(spec.model_copy(update={"num_seeds": 3}), str(tmp_path)))
+    assert (more.made, more.skipped) == (2, 1)
+
+
+def test_one_and_two_workers_agree_without_batch_norm(ray_cluster, comparison, tmp_path):
+    def probabilities(num_workers):
+        spec = comparison(
+            arms={"real": {}},
+            classifier={"width": 4, "norm": "group"},
+            num_seeds=1,
+            num_workers=num_workers,
+            training={"epochs": 1, "learning_rate": 0.01},
+        )
+        prepared = prepare(spec, str(tmp_path / str(num_workers)))
+        run(prepared)
+        name = prepared.records()["real", 0].predictions
+        return np.load(Path(prepared.root, name)).astype(np.float64)
+
+    one, two = probabilities(1), probabilities(2)
+    # Predictions are kept in float16, whose last bit is 2^-11 of the value.
+    assert np.abs(one - two).max() < 1e-3
+
+
+def test_failed_training_is_named_and_the_others_are_kept(ray_cluster, comparison, tmp_path):
+    spec = comparison(
+        arms={"real": {}},
+        num_seeds=1,
+        training={"epochs": 1, "learning_rate": 1e30, "schedule": "constant"},
+    )
+    with pytest.raises(RuntimeError, match=r"real.*learning_rate"):
+        run(prepare(spec, str(tmp_path)))
+    assert not (tmp_path / "report.json").exists()
+
+
+def test_memory_root_is_refused(comparison):
+    with pytest.raises(SpecError, match="memory"):
+        run(prepare(comparison(arms={"real": {}}), "memory://results"))
+
+
+def test_killed_job_goes_on_and_gives_the_same_predictions(ray_cluster, comparison, tmp_path):
+    """The job in processes of its own, SIGKILL between two trainings."""
+    spec = comparison(arms={"real": {}, "half": {"mix": HALF}}, training={"epochs": 2})
+    file = tmp_path / "spec.yaml"
+    file.write_text(json.dumps(spec.model_dump(mode="json")))
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    run(prepare(spec, str(whole)))
+    process = subprocess.Popen(
+        [sys.executable, str(PROJECT / "jobs" / "classify.py"), str(file), "--root", str(killed)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    while process.poll() is None and not list(killed.glob("trials/*.json")):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    done = len(list(killed.glob("trials/*.json")))
+    assert 0 < done < 4
+    assert run(prepare(spec, str(killed))).made == 4 - done
+    assert predictions(killed) == predictions(whole)
+
+
+def predictions(root):
+    return {path.name: path.read_bytes() for path in root.glob("trials/*.npy")}
