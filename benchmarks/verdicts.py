@@ -4,7 +4,7 @@
 (equal classifiers but for the luck of training) and prints a Markdown table: the share of overall
 verdicts, and of whole families of ten class verdicts, that say "no evidence" (0.95 wanted); the
 mean of the stated `detectable`; and the share of verdicts that say "helps" when the arm truly is
-better by that much (0.80 wanted). Takes about eight minutes on one core.
+better by that much (0.80 wanted). Takes about five minutes on one core.
 """
 
 import argparse

@@ -183,6 +183,7 @@ def map_on_actors(
     *,
     resources: Resources,
     threads: int,
+    in_flight: int = 2,
 ) -> Iterator[dict[str, Any]]:
     """Send rows through a pool of actors, one at a time each; results come in no fixed order.
 
@@ -192,6 +193,8 @@ def map_on_actors(
         args: arguments of its constructor.
         resources: what one actor reserves, and how many there may be.
         threads: CPU threads that one actor computes with.
+        in_flight: tasks that an actor holds at most, that in work included. 2 hides the way to
+            the actor; 1 leaves none waiting behind a long one while another actor is idle.
 
     Raises:
         SpecError: if not even one actor fits.
@@ -205,7 +208,7 @@ def map_on_actors(
             _Guarded,  # pyright: ignore[reportArgumentType] - Ray makes instances of it
             fn_constructor_args=(run, actor, args),
             compute=ray.data.ActorPoolStrategy(
-                min_size=smallest, max_size=largest, max_tasks_in_flight_per_actor=2
+                min_size=smallest, max_size=largest, max_tasks_in_flight_per_actor=in_flight
             ),
             num_cpus=shape.num_cpus,
             num_gpus=shape.num_gpus,

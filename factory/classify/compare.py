@@ -56,6 +56,11 @@ class Finished:
         self.correct = np.stack([is_correct(labels, seed) for seed in probabilities])
         self.f1 = [macro_f1(labels, seed) for seed in probabilities]
 
+    def of_trials(self, trials: set[int]) -> tuple[NDArray[np.bool_], list[float]]:
+        """`correct` and `f1` of the trainings with these numbers."""
+        rows = [row for row, record in enumerate(self.records) if record.trial in trials]
+        return self.correct[rows], [self.f1[row] for row in rows]
+
 
 def make_report(
     prepared: Prepared,
@@ -169,19 +174,21 @@ def _verdicts(prepared: Prepared, finished: dict[str, Finished]) -> tuple[Verdic
 
 def _verdict(prepared: Prepared, arm: PreparedArm, own: Finished, baseline: Finished) -> Verdict:
     test, confidence = prepared.sources.test, prepared.spec.confidence
-    key = arm.synthetic
+    # Where trainings failed, only the seeds that both arms have are compared, if there are any.
+    trials = [{record.trial for record in side.records} for side in (own, baseline)]
+    common = trials[0] & trials[1] or trials[0] | trials[1]
+    correct, f1 = own.of_trials(common)
+    base_correct, base_f1 = baseline.of_trials(common)
     num_real = len(np.unique(arm.mixed.real))
     return Verdict(
         arm=arm.name,
         baseline=baseline_name(prepared.spec),
-        overall=compare(own.correct, baseline.correct, confidence),
-        per_class=compare_classes(
-            own.correct, baseline.correct, test.labels, test.class_names, confidence
-        ),
+        overall=compare(correct, base_correct, confidence),
+        per_class=compare_classes(correct, base_correct, test.labels, test.class_names, confidence),
         f1_difference=seed_interval(
-            [arm - base for arm, base in zip(own.f1, baseline.f1, strict=False)], confidence
+            [own - base for own, base in zip(f1, base_f1, strict=False)], confidence
         ),
         leakage="no synthetic images"
-        if key is None
-        else leakage.describe(prepared.sources.synthetic[key], num_real=num_real),
+        if arm.synthetic is None
+        else leakage.describe(prepared.sources.synthetic[arm.synthetic], num_real=num_real),
     )

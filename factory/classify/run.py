@@ -128,6 +128,7 @@ def _side_by_side(
         (prepared.spec, prepared.root, [shared]),
         resources=prepared.spec.resources,
         threads=prepared.spec.threads,
+        in_flight=1,
     )
     for row in rows:
         if row["failure"]:

@@ -1,1 +1,1 @@
-"""Mathematics of fidelity: how far two sets of images lie apart."""
+"""The mathematics of fidelity and of evidence."""
