@@ -50,6 +50,29 @@ def test_held_out_images_that_do_not_fit_are_refused(tmp_path, held_out, message
         prepare(spec, str(tmp_path / "root"))
 
 
+def test_model_to_start_from_is_pinned_by_its_content(tmp_path):
+    shape = {"block_out_channels": [64, 128], "layers_per_block": 2, "patch_size": 2}
+    clothes = {"path": "fashion_mnist_small"}
+    fields = {"shape": shape, "source": clothes, "held_out": None}
+    plain = prepare(tiny_fit(tmp_path, **fields), str(tmp_path / "root"))
+    started = prepare(
+        tiny_fit(tmp_path, start_from="fashion_mnist", **fields), str(tmp_path / "root")
+    )
+    assert plain.start is None
+    assert started.start is not None
+    assert started.root_spec.identity["start_from"] == {"digest": started.start.digest}
+    assert started.root_spec.fingerprint != plain.root_spec.fingerprint
+
+
+def test_model_of_another_kind_is_refused_with_every_difference(tmp_path):
+    spec = tiny_fit(tmp_path, start_from="fashion_mnist")
+    with pytest.raises(SpecError) as caught:
+        prepare(spec, str(tmp_path / "root"))
+    message = str(caught.value)
+    for part in ("start_from", "class_names", "image_size: 28 -> 8", "block_out_channels"):
+        assert part in message
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,6 +19,11 @@ def new_trainer(folder, **fields):
     parts = spec.training.gradient_accumulation_steps
     accelerator = Accelerator(cpu=True, gradient_accumulation_steps=parts)
     return Trainer(spec, open_sources(spec)[0], accelerator)
+
+
+def start_from(folder, source, **fields):
+    """A trainer that goes on from the model in `folder`."""
+    return Trainer(tiny_fit(folder, **fields), source, Accelerator(cpu=True), folder / "model")
 
 
 def advance(trainer, num_steps):
@@ -91,6 +97,34 @@ def test_snapshot_holds_the_average_in_half_precision_and_draws_equally_twice(tm
     ]
     assert np.array_equal(*images)
     assert images[0].shape == (1, 8, 8, 1)
+
+
+def test_training_starts_from_the_averaged_weights_of_a_model(tmp_path):
+    first = advance(new_trainer(tmp_path), 4)
+    first.snapshot(tmp_path / "model")
+    saved = EdmPipeline.from_pretrained(tmp_path / "model").unet.float()
+    second = start_from(tmp_path, open_sources(tiny_fit(tmp_path))[0])
+    for weight, expected in zip(second.pipeline.unet.parameters(), saved.parameters(), strict=True):
+        assert torch.equal(weight, expected)
+
+
+def test_model_that_goes_on_says_all_that_it_has_seen(tmp_path):
+    first = new_trainer(tmp_path)
+    first.snapshot(tmp_path / "model")
+    source = open_sources(tiny_fit(tmp_path))[0]
+    seen = first.pipeline.config["trained_on"]
+    assert seen["digest"] == source.digest
+    same = start_from(tmp_path, source)
+    assert same.pipeline.config["trained_on"] == seen
+    other = source.take(np.arange(60))
+    again = start_from(tmp_path, other)
+    assert again.pipeline.config["trained_on"]["digest"] == other.digest
+    assert again.pipeline.config["trained_on"]["before"] == seen
+    drawn = replace(other, trained_on={"digest": "of the images behind it"})
+    assert start_from(tmp_path, drawn).pipeline.config["trained_on"]["before"] == {
+        **seen,
+        "before": {"digest": "of the images behind it"},
+    }
 
 
 def test_training_goes_on_unmoved_by_a_snapshot(tmp_path):
