@@ -28,7 +28,10 @@ WAVE = 10_000
 MOST_DEATHS = 3
 """Times that processes on one machine may die in one task before it is given up."""
 ANSWER_SECONDS = 10.0
-"""How long a cluster may take to accept a connection."""
+"""How long a cluster may take to accept a connection, and to answer on it."""
+_HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+_SETTINGS_FRAME = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+"""An empty one (RFC 9113, sections 3.4 and 6.5); byte 3 is the kind of frame."""
 
 
 @contextmanager
@@ -90,9 +93,20 @@ def _check_answers(target: str) -> None:
     if not colon:
         return
     try:
-        socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS).close()
+        with socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS) as there:
+            if not _speaks_grpc(there):
+                raise ConnectionError("something else listens there")
     except (OSError, ValueError, OverflowError) as error:
         raise _no_cluster(target, error) from None
+
+
+def _speaks_grpc(there: socket.socket) -> bool:
+    """Whether an HTTP/2 server answers, as Ray's are: it opens with a frame of its settings."""
+    if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
+        return True
+    there.settimeout(ANSWER_SECONDS)
+    there.sendall(_HTTP2_PREFACE + _SETTINGS_FRAME)
+    return there.recv(len(_SETTINGS_FRAME))[3:4] == _SETTINGS_FRAME[3:4]
 
 
 def _no_cluster(target: str, error: Exception) -> SpecError:

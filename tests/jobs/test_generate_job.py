@@ -10,7 +10,9 @@ import signal
 import subprocess
 import sys
 import termios
+import threading
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import psutil
@@ -207,6 +209,24 @@ def test_a_cluster_that_does_not_answer_is_refused(tiny_model, tmp_path, address
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"error: --address {address}: no Ray cluster answers")
     assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "root").exists()
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(120)
+def test_an_address_where_something_else_listens_is_refused(tiny_model, tmp_path):
+    class Web(BaseHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Web) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"127.0.0.1:{server.server_port}"
+        done = run_job(*small(tiny_model), "--root", tmp_path / "root", "--address", address)
+        server.shutdown()
+    assert done.returncode == 2
+    assert f"--address {address}" in done.stderr
+    assert "something else listens there" in done.stderr
     assert not (tmp_path / "root").exists()
 
 
