@@ -141,6 +141,23 @@ class ActorShape:
             _say_too_small(wanted, here)
         self.capacity = max(1, fits)
 
+    def check_holds(self, num_workers: int) -> None:
+        """Prove that a group of workers fits at once.
+
+        Raises:
+            SpecError: if it does not fit on this machine; a cluster may grow, so there the same is
+                only a warning.
+        """
+        if self.capacity >= num_workers:
+            return
+        text = (
+            f"num_workers: is {num_workers}, but there is room for {self.capacity} workers of "
+            f"{self.num_cpus:g} CPUs and {self.num_gpus:g} GPUs"
+        )
+        if ray.get_runtime_context().namespace == _PRIVATE:
+            raise SpecError(f"{text}; ask for fewer, or give --address")
+        _LOG.warning("%s; waiting for the cluster to grow", text)
+
     def pool(self, resources: Resources, *, num_tasks: int) -> tuple[int, int]:
         """Smallest and largest size of a pool for `num_tasks`: never more actors than tasks."""
         largest = min(resources.max_actors or self.capacity, num_tasks)

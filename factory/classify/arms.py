@@ -42,6 +42,8 @@ class Sources(NamedTuple):
     """Real images for the validation of every arm."""
     test: Source
     synthetic: dict[str, Source]
+    weights: str | None
+    """Digest of the pre-trained weights that all trainings start from; None: random ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,10 @@ def prepare_arms(spec: ClassifySpec, sources: Sources) -> dict[str, PreparedArm]
             steps = _matching_steps(spec, arms[name].arm, baseline, kind)
             if steps != arms[name].num_steps:
                 control = replace(arms[name], name=f"{name}, same {kind}", num_steps=steps)
-                arms[control.name] = _pinned(spec, sources, control)
+                control = _pinned(spec, sources, control)
+                # With joint batches as many steps are as many images.
+                if control.fingerprint not in {arm.fingerprint for arm in arms.values()}:
+                    arms[control.name] = control
     return arms
 
 
@@ -128,15 +133,19 @@ def _prepare_arm(
             sources.real,
             None if key is None else sources.synthetic[key],
             seed=hash_seed(spec.seed, "mix"),
-            make_with="" if key is None else _command(spec.synthetic[key], needed),
+            make_with="" if key is None else _command(spec.synthetic[key], max(needed.values())),
         )
+        train, validation = _cut_validation(spec, sources, key, mixed)
     except SpecError as error:
         raise SpecError(f"arms.{name}: {error}") from None
-    train, validation = _cut_validation(spec, sources, key, mixed)
-    largest = max(_part_sizes(arm, train))
-    if not largest:
-        raise SpecError(f"arms.{name}: validation takes all of its images; lower its fraction")
-    steps = num_steps(spec.training, num_images=largest)
+    sizes = _part_sizes(arm, train)
+    if not min(sizes):
+        raise SpecError(
+            f"arms.{name}: paired batches need real and synthetic images, and its {arm.mix.kind} "
+            f"mix leaves {sizes[0]} real and {sizes[-1]} synthetic ones to train on; give "
+            "batches: joint"
+        )
+    steps = num_steps(spec.training, num_images=max(sizes))
     if arm.match is not None and baseline is not None:
         steps = _matching_steps(spec, arm, baseline, arm.match)
     return _pinned(spec, sources, PreparedArm(name, arm, key, mixed, train, validation, steps, ""))
@@ -147,9 +156,12 @@ def _part_sizes(arm: Arm, train: Chosen) -> list[int]:
     return [real, synthetic] if arm.batches == "paired" else [real + synthetic]
 
 
-def _command(source: SourceSpec, needed: Mapping[str, int]) -> str:
-    counts = ", ".join(f"{name}: {count}" for name, count in needed.items() if count)
-    return f"python jobs/generate.py 'images_per_class={{{counts}}}' --root {source.path}"
+def _command(source: SourceSpec, images_per_class: int) -> str:
+    # One number grows a root of any counts; a table would need one that was made by a table.
+    return (
+        f"run jobs/generate.py with the dataset's spec, images_per_class={images_per_class} and "
+        f"--root {source.path}"
+    )
 
 
 def _matching_steps(spec: ClassifySpec, arm: Arm, baseline: PreparedArm, match: Match) -> int:
@@ -168,20 +180,21 @@ def _cut_validation(
     if validation is None or validation.of == "real":
         return Chosen(mixed.real, mixed.synthetic), None
     seed = hash_seed(spec.seed, "validation")
-    real = _draw(mixed.real, sources.real, validation.fraction, seed=seed)
+    real = draw_share(mixed.real, sources.real, validation.fraction, seed=seed)
     synthetic = mixed.synthetic[:0]
     if key is not None:
         source = sources.synthetic[key]
-        synthetic = _draw(mixed.synthetic, source, validation.fraction, seed=seed)
+        synthetic = draw_share(mixed.synthetic, source, validation.fraction, seed=seed)
     train = Chosen(
         mixed.real[~np.isin(mixed.real, real)],
         mixed.synthetic[~np.isin(mixed.synthetic, synthetic)],
     )
+    _check_validation(sources, key, train, num_held_out=len(real) + len(synthetic))
     return train, Chosen(real, synthetic)
 
 
-def _draw(indices: Indices, source: Source, fraction: float, *, seed: int) -> Indices:
-    """A share of each class; an image that the mix repeats is drawn once, for all its copies."""
+def draw_share(indices: Indices, source: Source, fraction: float, *, seed: int) -> Indices:
+    """A share of each class, rounded; an image that occurs twice is drawn once, for all copies."""
     unique = np.unique(indices)
     drawn = []
     for label, class_name in enumerate(source.class_names):
@@ -191,11 +204,28 @@ def _draw(indices: Indices, source: Source, fraction: float, *, seed: int) -> In
     return np.concatenate(drawn)
 
 
+def _check_validation(
+    sources: Sources, key: str | None, train: Chosen, *, num_held_out: int
+) -> None:
+    labels = sources.real.labels[train.real]
+    if key is not None:
+        labels = np.concatenate([labels, sources.synthetic[key].labels[train.synthetic]])
+    names = sources.real.class_names
+    empty = [name for label, name in enumerate(names) if label not in set(labels.tolist())]
+    if empty or not num_held_out:
+        raise SpecError(
+            "training.validation: "
+            + (f"leaves no image of {empty} to train on" if empty else "holds out no image at all")
+            + "; change its fraction, or give more images"
+        )
+
+
 def _pinned(spec: ClassifySpec, sources: Sources, arm: PreparedArm) -> PreparedArm:
     validation = arm.validation_part(sources)
     identity = {
-        "classifier": spec.classifier.model_dump(mode="json"),
-        # The length is in num_steps, the augmentation the arm's.
+        "classifier": spec.classifier.model_dump(mode="json", exclude={"weights", "revision"}),
+        "weights": sources.weights,
+        # The augmentation is the arm's.
         "training": spec.training.model_dump(mode="json", exclude={"num_steps", "augmentation"}),
         "augmentation": arm.arm.augmentation,
         "class_names": list(sources.real.class_names),

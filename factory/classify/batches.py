@@ -58,19 +58,20 @@ class BatchStream:
         ]
         self._device = device
 
-    def batch(self, step: int, *, rank: int = 0, world: int = 1) -> tuple[torch.Tensor, ...]:
-        """Batch `step`, or the share of it that worker `rank` of `world` sees.
-
-        Returns:
-            Images float32 [B, C, H, W] in [-1, 1], channels last, and labels int64 [B].
-        """
-        share = slice(rank * self._batch_size // world, (rank + 1) * self._batch_size // world)
+    def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Batch `step`: images float32 [B, C, H, W] in [-1, 1], channels last, labels int64 [B]."""
         images, labels = [], []
         for part_images, part_labels, order in zip(
             self._images, self._labels, self._orders, strict=True
         ):
-            places = order.take(step * self._batch_size, self._batch_size)[share]
+            places = order.take(step * self._batch_size, self._batch_size)
             index = torch.from_numpy(places).to(self._device)
             images.append(part_images[index])
             labels.append(part_labels[index])
         return tensor_to_float(torch.cat(images)), torch.cat(labels)
+
+    def share(self, rank: int, world: int) -> torch.Tensor:
+        """Places in a batch, int64, of what worker `rank` of `world` sees: as many of each part."""
+        size = self._batch_size
+        own = torch.arange(rank * size // world, (rank + 1) * size // world, device=self._device)
+        return torch.cat([own + part * size for part in range(len(self._images))])

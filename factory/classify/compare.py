@@ -1,5 +1,6 @@
 """From the records of all trainings to the report: scores, intervals, verdicts."""
 
+import hashlib
 import io
 from importlib.metadata import version
 
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 
 from factory.classify import leakage
 from factory.classify.arms import PreparedArm, baseline_name
-from factory.classify.prepare import Prepared, summarize
+from factory.classify.prepare import Prepared, record_name, summarize
 from factory.classify.results import (
     HTML_NAME,
     ArmResult,
@@ -27,6 +28,7 @@ from factory.metrics.evidence import (
     score_interval,
     seed_interval,
 )
+from factory.spec import JobError
 from factory.store import Store
 
 _PACKAGES = ("factory", "ray", "torch", "numpy", "kornia", "transformers")
@@ -70,7 +72,7 @@ def make_report(
     failures: dict[str, str],
     seconds: float,
 ) -> ClassifyReport:
-    """Compare all arms that have a finished training.
+    """Compare all arms that have a finished training with the baseline.
 
     Args:
         prepared: the comparison.
@@ -80,14 +82,16 @@ def make_report(
         seconds: wall-clock time of this run so far.
 
     Raises:
-        TrainingFailed: naming the arms without any finished training.
+        TrainingFailed: if the baseline has no finished training.
+        JobError: if predictions are not what their record says.
     """
     finished = read_finished(prepared)
     spec, sources = prepared.spec, prepared.sources
-    missing = [name for name in prepared.arms if name not in finished]
-    if missing:
+    if baseline_name(spec) not in finished:
         reasons = "; ".join(f"{name}: {why}" for name, why in failures.items())
-        raise TrainingFailed(f"no training of {', '.join(missing)} was finished ({reasons})")
+        raise TrainingFailed(
+            f"no training of the baseline {baseline_name(spec)} was finished ({reasons})"
+        )
     first = next(iter(finished.values())).records[0]
     return ClassifyReport(
         root=Store(prepared.root).url,
@@ -108,7 +112,8 @@ def make_report(
         confidence=spec.confidence,
         zero_shot=zero_shot,
         made=made,
-        skipped=sum(len(own.records) for own in finished.values()) - made,
+        skipped=len({(r.fingerprint, r.trial) for f in finished.values() for r in f.records})
+        - made,
         failures=failures,
         seconds=round(seconds, 1),
         device=first.device,
@@ -126,11 +131,21 @@ def read_finished(prepared: Prepared) -> dict[str, Finished]:
         trials = range(prepared.spec.num_seeds)
         own = [records[name, trial] for trial in trials if (name, trial) in records]
         if own:
-            probabilities = np.stack(
-                [np.load(io.BytesIO(store.get(record.predictions))) for record in own]
-            )
+            probabilities = np.stack([_read_predictions(store, record) for record in own])
             finished[name] = Finished(own, probabilities.astype(np.float32), labels)
     return finished
+
+
+def _read_predictions(store: Store, record: TrialRecord) -> NDArray[np.float16]:
+    data = store.get(record.predictions)
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != record.sha256:
+        raise JobError(
+            f"{store.url}/{record.predictions}: sha256 is {digest[:12]}..., its record says "
+            f"{record.sha256[:12]}...; delete {record_name(record.fingerprint, record.trial)} and "
+            "run again"
+        )
+    return np.load(io.BytesIO(data))
 
 
 def _arm_result(prepared: Prepared, arm: PreparedArm, own: Finished) -> ArmResult:
@@ -141,6 +156,7 @@ def _arm_result(prepared: Prepared, arm: PreparedArm, own: Finished) -> ArmResul
         name=arm.name,
         mix=mix_in_words(arm.arm),
         arm=arm.arm,
+        fingerprint=arm.fingerprint,
         real_counts=arm.mixed.real_counts,
         synthetic_counts=arm.mixed.synthetic_counts,
         num_steps=max(record.num_steps for record in own.records),
@@ -179,7 +195,6 @@ def _verdict(prepared: Prepared, arm: PreparedArm, own: Finished, baseline: Fini
     common = trials[0] & trials[1] or trials[0] | trials[1]
     correct, f1 = own.of_trials(common)
     base_correct, base_f1 = baseline.of_trials(common)
-    num_real = len(np.unique(arm.mixed.real))
     return Verdict(
         arm=arm.name,
         baseline=baseline_name(prepared.spec),
@@ -188,7 +203,20 @@ def _verdict(prepared: Prepared, arm: PreparedArm, own: Finished, baseline: Fini
         f1_difference=seed_interval(
             [own - base for own, base in zip(f1, base_f1, strict=False)], confidence
         ),
-        leakage="no synthetic images"
-        if arm.synthetic is None
-        else leakage.describe(prepared.sources.synthetic[arm.synthetic], num_real=num_real),
+        leakage=_leakage(prepared, arm),
     )
+
+
+def _leakage(prepared: Prepared, arm: PreparedArm) -> str:
+    """What the generators had seen that the arm and the baseline take images of."""
+    baseline = prepared.arms[baseline_name(prepared.spec)]
+    sentences = [
+        leakage.describe(
+            prepared.sources.synthetic[side.synthetic],
+            owner=owner,
+            num_real=len(np.unique(side.mixed.real)),
+        )
+        for owner, side in (("this arm", arm), ("the baseline", baseline))
+        if side.synthetic is not None
+    ]
+    return "; ".join(sentences) or "no synthetic images"

@@ -1,10 +1,12 @@
 """What a generator had seen, against what an arm has and what the arms are tested on."""
 
+import contextlib
+import hashlib
 from collections.abc import Mapping
 
 from factory.sources.open import open_source
 from factory.sources.source import Source
-from factory.spec import ClassifySpec, SpecError
+from factory.spec import ClassifySpec, SourceSpec, SpecError
 
 MOST_OVERLAP = 0.01
 """Share of the test images that may occur in a real source: real collections hold a few twice."""
@@ -13,14 +15,24 @@ MOST_OVERLAP = 0.01
 def refuse_leaks(spec: ClassifySpec, test: Source, synthetic: Mapping[str, Source]) -> None:
     """Refuse a generator that was trained on the test images.
 
+    Known by the content of the whole test split, as it is and as `spec` converts it, or else by
+    its name and split.
+
+    Args:
+        spec: the comparison.
+        test: the test images as they were opened, before their labels were put in another order.
+        synthetic: sources whose generators are looked at.
+
     Raises:
         SpecError: naming each such source.
     """
-    digests = {test.digest, _whole_digest(spec, test)}
+    digests = {test.digest, *_whole_digests(spec.test)}
+    place = None if spec.test.half is not None else (test.name, test.split)
     leaks = {
         name: seen
         for name, source in synthetic.items()
-        if (seen := next((s for s in chain(source.trained_on) if s["digest"] in digests), None))
+        for seen in chain(source.trained_on)
+        if seen.get("digest") in digests or (seen.get("name"), seen.get("split")) == place
     }
     if leaks:
         named = ", ".join(
@@ -32,33 +44,40 @@ def refuse_leaks(spec: ClassifySpec, test: Source, synthetic: Mapping[str, Sourc
         )
 
 
-def count_overlap(test: Source, sources: Mapping[str, Source]) -> dict[str, int]:
-    """Source -> number of test images that occur in it, pixel by pixel.
+def count_overlap(test: Source, real: Source, synthetic: Mapping[str, Source]) -> dict[str, int]:
+    """Source -> number of test images that occur in it, pixel by pixel; "real" for `real`.
 
     Raises:
         SpecError: if more than 1 % of the test images are among the real ones.
     """
-    images = [image.tobytes() for image in test.images]
-    overlap = {
-        name: len(set(images) & {image.tobytes() for image in source.images})
-        for name, source in sources.items()
-    }
-    if overlap["real"] > MOST_OVERLAP * len(test):
+    tested = _fingerprints(test)
+    with_real = len(tested & _fingerprints(real))
+    if with_real > MOST_OVERLAP * len(test):
         raise SpecError(
-            f"test: {overlap['real']} of {len(test)} images of {test.name} {test.split} are among "
+            f"test: {with_real} of {len(test)} images of {test.name} {test.split} are among "
             "the real training images; give a test set of other images"
         )
-    return overlap
+    drawn = {name: len(tested & _fingerprints(source)) for name, source in synthetic.items()}
+    return {"real": with_real} | {f"synthetic.{name}": count for name, count in drawn.items()}
 
 
-def describe(source: Source, *, num_real: int) -> str:
-    """One sentence: what the generator of `source` had seen, against what the arm has."""
-    has = f"this arm has {num_real:,}" if num_real else "this arm has none"
+def _fingerprints(source: Source) -> set[bytes]:
+    return {hashlib.sha256(image.tobytes()).digest()[:16] for image in source.images}
+
+
+def describe(source: Source, *, owner: str, num_real: int) -> str:
+    """One sentence: what the generator of `source` had seen, against what its `owner` has."""
+    has = f"{owner} has {num_real:,}" if num_real else f"{owner} has none"
     seen = chain(source.trained_on)
     if not seen:
         return f"what the generator of {source.name} had seen is not known; {has} real images"
-    parts = " and ".join(f"{s['num_images']:,} ({s['name']} {s['split']})" for s in seen)
-    return f"the generator saw {parts} real images, {has}"
+    parts = " and ".join(
+        f"{s['num_images']:,} real images ({s['name']} {s['split']})"
+        if "digest" in s
+        else f"whatever {s['name']} had seen, which is not known"
+        for s in seen
+    )
+    return f"the generator saw {parts}; {has}"
 
 
 def chain(trained_on: dict | None) -> list[dict]:
@@ -70,9 +89,18 @@ def chain(trained_on: dict | None) -> list[dict]:
     return seen
 
 
-def _whole_digest(spec: ClassifySpec, test: Source) -> str:
-    """Digest of the test split before any part of it was taken."""
+def _whole_digests(spec: SourceSpec) -> list[str]:
+    """Digests of a split before any part of it was taken, converted and as its files hold it."""
     parts = {"half": None, "long_tail": None, "num_images": None}
-    if all(getattr(spec.test, field) is None for field in parts):
-        return test.digest
-    return open_source(spec.test.model_copy(update=parts)).digest
+    shape = {"image_size": None, "channels": None}
+    others = []
+    for changes in (parts, parts | shape):
+        whole = spec.model_copy(update=changes)
+        if whole != spec and whole not in others:
+            others.append(whole)
+    digests = []
+    for whole in others:
+        # Images of several sizes are no source until they are converted.
+        with contextlib.suppress(SpecError):
+            digests.append(open_source(whole).digest)
+    return digests

@@ -2,21 +2,25 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from factory.classify.arms import (
     PreparedArm,
     Sources,
+    draw_share,
     prepare_arms,
     synthetic_name,
 )
 from factory.classify.leakage import count_overlap, refuse_leaks
 from factory.classify.results import ClassifyDryRun, DryArm, SourceSummary, TrialRecord
 from factory.classify.schedule import images_per_step
+from factory.classify.weights import pin_weights
 from factory.classify.words import mix_in_words
 from factory.records import SPEC_NAME
 from factory.seeds import hash_seed
 from factory.sources.mix import synthetic_needed
 from factory.sources.open import open_source
-from factory.sources.parts import align, hold_out
+from factory.sources.parts import align
 from factory.sources.source import Source
 from factory.spec import ClassifySpec, SpecError
 from factory.store import Store
@@ -36,25 +40,43 @@ class Prepared:
     def records(self) -> dict[tuple[str, int], TrialRecord]:
         """Records of the arms' trainings in the root, by arm and trial."""
         store = Store(self.root)
-        there = set(store.sizes())
-        wanted = {
-            record_name(arm.fingerprint, trial): (name, trial)
+        there = store.sizes()
+        names = {
+            (name, trial): record_name(arm.fingerprint, trial)
             for name, arm in self.arms.items()
             for trial in range(self.spec.num_seeds)
         }
-        found = store.get_many([name for name in wanted if name in there])
-        return {wanted[name]: TrialRecord.model_validate_json(data) for name, data in found.items()}
+        found = {
+            name: TrialRecord.model_validate_json(data)
+            for name, data in store.get_many(set(names.values()) & there.keys()).items()
+        }
+        return {key: found[name] for key, name in names.items() if name in found}
 
     def pending(self) -> list[tuple[str, int]]:
-        """Arm and trial of every training without a record, trial by trial."""
-        done = self.records()
-        trials = [(arm, trial) for trial in range(self.spec.num_seeds) for arm in self.arms]
-        return [key for key in trials if key not in done]
+        """Arm and trial of every training that is still to do, trial by trial.
+
+        Of arms with the same images and length the first one is trained, for all of them.
+        """
+        there = Store(self.root).sizes()
+        pending: dict[tuple[str, int], tuple[str, int]] = {}
+        for trial in range(self.spec.num_seeds):
+            for name, arm in self.arms.items():
+                needed = [record_name(arm.fingerprint, trial)]
+                if self.spec.save_classifiers:
+                    needed.append(f"{classifier_folder(arm.fingerprint, trial)}/config.json")
+                if not there.keys() >= set(needed):
+                    pending.setdefault((arm.fingerprint, trial), (name, trial))
+        return list(pending.values())
 
 
 def record_name(arm_fingerprint: str, trial: int) -> str:
     """Name of a training's record in the root."""
     return f"trials/{arm_fingerprint}-{trial}.json"
+
+
+def classifier_folder(arm_fingerprint: str, trial: int) -> str:
+    """Folder in the root for a trained classifier."""
+    return f"classifiers/{arm_fingerprint}-{trial}"
 
 
 def prepare(spec: ClassifySpec, root: str) -> Prepared:
@@ -65,16 +87,18 @@ def prepare(spec: ClassifySpec, root: str) -> Prepared:
             generator has seen the test images; or if the root holds something else.
     """
     _check_root(root)
-    real = open_source(spec.real)
-    empty = [name for name, count in real.class_counts.items() if count == 0]
+    classifier, weights = pin_weights(spec.classifier)
+    spec = spec.model_copy(update={"classifier": classifier})
+    whole, opened = open_source(spec.real), open_source(spec.test)
+    empty = [name for name, count in whole.class_counts.items() if count == 0]
     if empty:
-        raise SpecError(f"real: {real.name} holds no images of {empty}; nothing can learn them")
-    test = _fit("test", open_source(spec.test), real)
-    real, validation = _hold_out(spec, real)
+        raise SpecError(f"real: {whole.name} holds no images of {empty}; nothing can learn them")
+    test = _fit("test", opened, whole)
+    real, validation = _hold_out(spec, whole)
     synthetic = _open_synthetic(spec, real)
-    refuse_leaks(spec, test, synthetic)
-    overlap = count_overlap(test, {"real": real, **synthetic})
-    sources = Sources(real, validation, test, synthetic)
+    refuse_leaks(spec, opened, synthetic)
+    overlap = count_overlap(test, whole, synthetic)
+    sources = Sources(real, validation, test, synthetic, weights)
     return Prepared(spec, root, sources, prepare_arms(spec, sources), overlap)
 
 
@@ -99,7 +123,7 @@ def dry_run(prepared: Prepared) -> ClassifyDryRun:
             )
             for name, arm in prepared.arms.items()
         },
-        num_trainings=len(prepared.arms) * spec.num_seeds,
+        num_trainings=len({arm.fingerprint for arm in prepared.arms.values()}) * spec.num_seeds,
         num_pending=len(prepared.pending()),
     )
 
@@ -149,7 +173,19 @@ def _hold_out(spec: ClassifySpec, real: Source) -> tuple[Source, Source | None]:
     validation = spec.training.validation
     if validation is None or validation.of == "mix":
         return real, None
-    return hold_out(real, validation.fraction, seed=hash_seed(spec.seed, "validation"))
+    everything = np.arange(len(real))
+    seed = hash_seed(spec.seed, "validation")
+    held = draw_share(everything, real, validation.fraction, seed=seed)
+    rest = np.setdiff1d(everything, held)
+    left = real.take(rest)
+    empty = [name for name, count in left.class_counts.items() if count == 0]
+    if empty or not len(held):
+        raise SpecError(
+            f"training.validation: {validation.fraction:g} of {real.name} "
+            + (f"leaves no image of {empty}" if empty else "is no image at all")
+            + "; change its fraction, or give more images"
+        )
+    return left, real.take(np.sort(held))
 
 
 def _open_synthetic(spec: ClassifySpec, real: Source) -> dict[str, Source]:

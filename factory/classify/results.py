@@ -5,6 +5,8 @@ from factory.metrics.evidence import Comparison, Interval
 from factory.records import Device
 from factory.spec import Arm, Frozen
 
+ASKED_NAME = "asked.json"
+"""The spec of the last run; by it actors know that they see the driver's root."""
 REPORT_NAME = "report.json"
 HTML_NAME = "report.html"
 
@@ -76,6 +78,8 @@ class ArmResult(Frozen):
     mix: str
     """In words, e.g. "all 2,000 real + 500 synthetic a class"."""
     arm: Arm
+    fingerprint: str
+    """Of its trainings; their files in the root are named by it."""
     real_counts: dict[str, int]
     synthetic_counts: dict[str, int]
     num_steps: int

@@ -16,8 +16,8 @@ from factory.classify.arms import PreparedArm, Sources
 from factory.classify.compare import make_report
 from factory.classify.pages import save_report
 from factory.classify.prepare import Prepared
-from factory.classify.results import ClassifyReport, TrialRecord
-from factory.classify.train import TrainingFailed, Workers
+from factory.classify.results import ASKED_NAME, ClassifyReport, TrialRecord
+from factory.classify.train import Workers
 from factory.classify.trial import Trial
 from factory.classify.zero_shot import zero_shot_result
 from factory.cluster import ActorShape, connect, map_on_actors
@@ -41,8 +41,8 @@ class _TrialActor:
         """A row with arm and trial -> a row with its record, or with its failure."""
         try:
             record = self._train(row["arm"], int(row["trial"]), pick_device())
-        except TrainingFailed as error:
-            return self.give_up(row, str(error))
+        except Exception as error:  # noqa: BLE001 - the one place: a failure becomes a row
+            return self.give_up(row, f"{type(error).__name__}: {error}")
         assert record is not None
         return {"record": record.model_dump_json(), "name": "", "failure": ""}
 
@@ -60,7 +60,7 @@ def run(prepared: Prepared, address: str | None = None) -> ClassifyReport:
 
     Raises:
         SpecError: before any work, if the root or the cluster cannot be used.
-        TrainingFailed: if an arm is left without any finished training.
+        TrainingFailed: if the baseline is left without any finished training.
     """
     started = time.monotonic()
     store, spec = Store(prepared.root), prepared.spec
@@ -70,6 +70,8 @@ def run(prepared: Prepared, address: str | None = None) -> ClassifyReport:
             "give a folder, s3:// or gs://"
         )
     store.check_writable()
+    store.put(ASKED_NAME, spec.model_dump_json(indent=1).encode())
+    zero_shot = zero_shot_result(store, spec.zero_shot, prepared.sources.test)
     pending = prepared.pending()
     failures: dict[str, str] = {}
     if pending:
@@ -77,7 +79,7 @@ def run(prepared: Prepared, address: str | None = None) -> ClassifyReport:
             failures = _train(prepared, pending)
     report = make_report(
         prepared,
-        zero_shot=zero_shot_result(spec.zero_shot, prepared.sources.test),
+        zero_shot=zero_shot,
         made=len(pending) - len(failures),
         failures=failures,
         seconds=time.monotonic() - started,
@@ -143,11 +145,7 @@ def _one_by_one(
     """Each training on several workers of Ray Train."""
     spec = prepared.spec
     shape = ActorShape(spec.resources, threads=spec.threads)
-    if shape.capacity < spec.num_workers:
-        raise SpecError(
-            f"num_workers: is {spec.num_workers}, but the cluster holds {shape.capacity} workers "
-            f"of {shape.num_cpus:g} CPUs and {shape.num_gpus:g} GPUs; ask for fewer"
-        )
+    shape.check_holds(spec.num_workers)
     shared = ray.put((prepared.sources, prepared.arms))
     resources = {"CPU": shape.num_cpus} | ({"GPU": shape.num_gpus} if shape.num_gpus else {})
     for arm, trial in pending:

@@ -24,26 +24,24 @@ def images_per_step(training: ClassifierTraining, arm: Arm) -> int:
     return training.batch_size * (2 if arm.batches == "paired" else 1)
 
 
-def steps_per_epoch(training: ClassifierTraining, *, num_images: int) -> float:
-    """Steps of one pass over `num_images` images."""
-    return num_images / training.batch_size
-
-
 def learning_rate(
-    training: ClassifierTraining, step: int, *, num_steps: int, epoch_steps: float
+    training: ClassifierTraining, step: int, *, num_steps: int, num_epochs: float
 ) -> float:
-    """The rate of `step` (from 0) of `num_steps`, `epoch_steps` of which are one epoch."""
-    highest = training.learning_rate
+    """The rate of `step` (from 0) of `num_steps`.
+
+    A step-matched arm follows the baseline's schedule: `num_epochs` are those of the spec, however
+    often the arm's own images go round in `num_steps`.
+    """
+    highest, done = training.learning_rate, step / num_steps
     match training.schedule:
         case "constant":
             return highest
         case "step":
-            falls = int(step / epoch_steps) // training.step_epochs
-            return highest * training.step_factor**falls
+            return highest * training.step_factor ** int(done * num_epochs / training.step_epochs)
         case "cosine":
-            return highest * _half_cosine(step / num_steps)
+            return highest * _half_cosine(done)
         case "one_cycle":
-            return highest * _one_cycle(step / num_steps)
+            return highest * _one_cycle(done)
 
 
 def _one_cycle(done: float) -> float:

@@ -167,14 +167,21 @@ class Trainer:
     def _optimize(self) -> tuple[torch.Tensor, torch.Tensor, int]:
         task, training = self._task, self._task.training
         rate = learning_rate(
-            training, self.step, num_steps=task.num_steps, epoch_steps=self._epoch_steps
+            training,
+            self.step,
+            num_steps=task.num_steps,
+            num_epochs=training.epochs or task.num_steps / self._epoch_steps,
         )
         for group in self._optimizer.param_groups:
             group["lr"] = rate
-        rank = self._workers.rank
-        images, labels = self._batches.batch(self.step, rank=rank, world=self._workers.world)
-        own = hash_seed(task.seed, "augment", self.step, rank)
+        images, labels = self._batches.batch(self.step)
+        # Of the whole batch, so that it does not depend on the number of workers.
+        own = hash_seed(task.seed, "augment", self.step)
         images = augment(images, task.augmentation, seed=own)
+        rank, world = self._workers.rank, self._workers.world
+        if world > 1:
+            share = self._batches.share(rank, world)
+            images, labels = images[share], labels[share]
         # Dropout is the one draw that knows no generator.
         with seeded(hash_seed(task.seed, "dropout", self.step, rank)):
             logits = self._logits(images)
@@ -211,7 +218,11 @@ class Trainer:
         probabilities = self.network.predict(part.images)
         wanted = probabilities[np.arange(len(part.labels)), part.labels]
         loss = -np.log(np.maximum(wanted, _LEAST_PROBABILITY)).mean()
-        return float(loss), float((probabilities.argmax(axis=1) == part.labels).mean())
+        accuracy = (probabilities.argmax(axis=1) == part.labels).mean()
+        # The mean is the same number for all workers, so they stop at the same epoch.
+        both = torch.tensor([loss, accuracy], dtype=torch.float32, device=self._device)
+        loss, accuracy = self._workers.mean(both).tolist()
+        return loss, accuracy
 
     def _keep_best(self) -> None:
         loss = self.history[-1].validation_loss

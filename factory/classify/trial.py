@@ -10,13 +10,12 @@ import numpy as np
 import torch
 
 from factory.classify.arms import PreparedArm, Sources
-from factory.classify.prepare import record_name
-from factory.classify.results import TrialRecord
+from factory.classify.prepare import classifier_folder, record_name
+from factory.classify.results import ASKED_NAME, TrialRecord
 from factory.classify.train import Task, Trainer, Workers
 from factory.diffusion.device import describe
-from factory.plan import slug
 from factory.seeds import hash_seed
-from factory.spec import ClassifySpec
+from factory.spec import ClassifySpec, SpecError
 from factory.store import Store
 from factory.vision.classifier import ImageClassifier
 
@@ -65,9 +64,12 @@ class Trial:
 
         Raises:
             TrainingFailed: if the loss is no finite number.
+            SpecError: if this machine does not see the root that the driver sees.
         """
         workers = workers or Workers()
+        self._check_root()
         torch.set_num_threads(self._spec.threads)
+        _repeat_exactly()
         arm = self._arms[name]
         trainer = Trainer(self._task(arm, trial), device, workers)
         checkpoint = f"checkpoints/{arm.fingerprint}-{trial}.pt"
@@ -83,6 +85,13 @@ class Trial:
         record = self._commit(arm, trial, trainer, device)
         self._store.delete([checkpoint])
         return record
+
+    def _check_root(self) -> None:
+        if not self._store.exists(ASKED_NAME):
+            raise SpecError(
+                f"root {self._store.url}: this machine does not see what the driver wrote there; "
+                "on several machines give --root s3://... or a folder that all of them share"
+            )
 
     def _task(self, arm: PreparedArm, trial: int) -> Task:
         spec = self._spec
@@ -123,7 +132,7 @@ class Trial:
         sha256 = hashlib.sha256(data.getvalue()).hexdigest()
         name = record_name(arm.fingerprint, trial)
         if self._spec.save_classifiers:
-            self._save_classifier(network, f"classifiers/{slug(arm.name)}-{trial}")
+            self._save_classifier(network, classifier_folder(arm.fingerprint, trial))
         record = TrialRecord(
             fingerprint=arm.fingerprint,
             arm=arm.name,
@@ -152,6 +161,14 @@ class Trial:
             network.save(Path(temporary))
             for file in sorted(Path(temporary).iterdir()):
                 self._store.put(f"{folder}/{file.name}", file.read_bytes())
+
+
+def _repeat_exactly() -> None:
+    """Have a GPU add in one order and in full precision, as a CPU does."""
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
 
 
 def _weights_digest(network: torch.nn.Module) -> str:

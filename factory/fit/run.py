@@ -67,11 +67,7 @@ def run(prepared: Prepared, address: str | None = None) -> FitReport:
 def _trainer(prepared: Prepared) -> TorchTrainer:
     spec = prepared.spec
     shape = ActorShape(spec.resources, threads=spec.threads)
-    if shape.capacity < spec.num_workers:
-        raise SpecError(
-            f"num_workers: is {spec.num_workers}, but the cluster holds {shape.capacity} workers "
-            f"of {shape.num_cpus:g} CPUs and {shape.num_gpus:g} GPUs; ask for fewer"
-        )
+    shape.check_holds(spec.num_workers)
     resources = {"CPU": shape.num_cpus}
     if shape.num_gpus:
         resources["GPU"] = shape.num_gpus

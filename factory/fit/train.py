@@ -140,10 +140,10 @@ def _trained_on(source: Source, start: Path | None) -> dict[str, Any] | None:
     }
     before = source.trained_on
     if start is not None:
-        of_start = json.loads((start / "model_index.json").read_text("utf-8"))["trained_on"]
-        before = _chain(of_start, before)
+        index = json.loads((start / "model_index.json").read_text("utf-8"))
+        before = _chain(index["trained_on"] or {"name": f"model {index['name']}"}, before)
     # The same images again are no other images seen.
-    if before is not None and before["digest"] == seen["digest"]:
+    if before is not None and before.get("digest") == seen["digest"]:
         return before
     return _chain(seen, before)
 

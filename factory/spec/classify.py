@@ -95,6 +95,8 @@ class ClassifierTraining(Frozen):
             raise ValueError(
                 f"epochs is {self.epochs} and num_steps is {self.num_steps}; give one of the two"
             )
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov is true and momentum 0; give momentum above 0")
         return self
 
 
@@ -120,6 +122,12 @@ class ZeroShot(Frozen):
     revision: str | None = None
     prompt: str = "a photo of a {}"
     """`{}` becomes the class name."""
+
+    @model_validator(mode="after")
+    def _has_place(self) -> "ZeroShot":
+        if "{}" not in self.prompt:
+            raise ValueError(f"prompt is {self.prompt!r}; write {{}} where the class name belongs")
+        return self
 
 
 _TRAINING = ClassifierTraining(epochs=20, learning_rate=0.1)

@@ -56,6 +56,23 @@ def test_part_of_a_test_split_is_known_by_the_whole(files):
         refuse_leaks(spec_of(files, path=files["test"], num_images=30), part, {"drawn": leaky})
 
 
+def test_generator_of_the_test_split_is_known_by_name_where_the_content_is_another(files):
+    test = open_source(SourceSpec(path=files["test"]))
+    most = test.take(np.arange(100))
+    leaky = replace(most, trained_on=seen(most))
+    with pytest.raises(SpecError, match="drawn"):
+        refuse_leaks(spec_of(files, path=files["test"]), test, {"drawn": leaky})
+
+
+def test_converted_test_images_are_known_by_what_their_files_hold(files):
+    test = open_source(SourceSpec(path=files["test"]))
+    leaky = replace(test, trained_on={**seen(test), "name": "elsewhere"})
+    small = {"path": files["test"], "image_size": 4, "channels": 3}
+    converted = open_source(SourceSpec(**small))
+    with pytest.raises(SpecError, match="drawn"):
+        refuse_leaks(spec_of(files, **small), converted, {"drawn": leaky})
+
+
 def test_generator_of_the_training_images_passes(files):
     train, test = (open_source(SourceSpec(path=files[name])) for name in ("train", "test"))
     honest = replace(train, trained_on=seen(train))
@@ -64,17 +81,17 @@ def test_generator_of_the_training_images_passes(files):
 
 def test_overlap_is_counted_and_much_of_it_refused(files):
     train, test = (open_source(SourceSpec(path=files[name])) for name in ("train", "test"))
-    none = count_overlap(test, {"real": train})
+    none = count_overlap(test, train, {})
     assert none == {"real": 0}
     mixed = replace(train, images=np.concatenate([train.images[:-5], test.images[:5]]))
-    assert count_overlap(test, {"real": train, "drawn": mixed})["drawn"] == 5
+    assert count_overlap(test, train, {"real": mixed})["synthetic.real"] == 5
     with pytest.raises(SpecError, match="5 of 120"):
-        count_overlap(test, {"real": mixed})
+        count_overlap(test, mixed, {})
 
 
 def test_description_gives_both_numbers(files):
     train = open_source(SourceSpec(path=files["train"]))
-    text = describe(replace(train, trained_on=seen(train)), num_real=40)
+    text = describe(replace(train, trained_on=seen(train)), owner="this arm", num_real=40)
     assert "120" in text
     assert "40" in text
-    assert "not known" in describe(train, num_real=40)
+    assert "not known" in describe(train, owner="this arm", num_real=40)

@@ -1,5 +1,6 @@
 """Arms hold exactly what their mix says, and what cannot be compared is refused before work."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from factory.classify.prepare import dry_run, prepare
 from factory.spec import SpecError
 from tests.striped import write_source
+from tests.vision.checkpoints import save_tiny_resnet
 
 HALF = {"kind": "replace", "fraction": 0.5}
 DOUBLE = {"kind": "multiplier", "multiplier": 2}
@@ -48,7 +50,8 @@ def test_steps_follow_epochs_unless_matched(comparison, tmp_path):
 def test_controls_are_added_where_lengths_differ(comparison, tmp_path):
     arms = {"real": {}, "half": {"mix": HALF}, "all": {"mix": DOUBLE}}
     made = arms_of(comparison(arms=arms, controls=["steps", "images"]), tmp_path)
-    assert list(made) == ["real", "half", "all", "all, same steps", "all, same images"]
+    # With joint batches as many steps are as many images: one control does for both.
+    assert list(made) == ["real", "half", "all", "all, same steps"]
     assert made["all, same steps"].num_steps == made["real"].num_steps
     assert made["all, same steps"].fingerprint != made["all"].fingerprint
 
@@ -121,11 +124,53 @@ def test_order_of_class_names_may_differ_and_names_decide(comparison, tmp_path):
     assert prepared.sources.test.labels[0] == 2
 
 
+def test_weights_are_known_by_their_content(comparison, tmp_path):
+    folder = tmp_path / "weights"
+    save_tiny_resnet(folder)
+    moved = tmp_path / "moved"
+    shutil.copytree(folder, moved)
+
+    def fingerprint(weights):
+        spec = comparison(
+            arms={"real": {}},
+            classifier={"network": "pretrained", "weights": str(weights), "regime": "frozen"},
+        )
+        return arms_of(spec, tmp_path)["real"].fingerprint
+
+    before = fingerprint(folder)
+    assert fingerprint(moved) == before
+    (moved / "config.json").write_text((folder / "config.json").read_text() + " ")
+    assert fingerprint(moved) != before
+
+
+def test_weights_that_cannot_be_had_are_refused(comparison, tmp_path):
+    classifier = {"network": "pretrained", "weights": "no/such", "regime": "frozen"}
+    message = refused(comparison(arms={"real": {}}, classifier=classifier), tmp_path)
+    assert "no/such" in message
+    assert "folder" in message
+
+
 def refused(spec, tmp_path):
     with pytest.raises(SpecError) as caught:
         prepare(spec, str(tmp_path / "root"))
     assert not (tmp_path / "root").exists()
     return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "mix",
+    [{"kind": "multiplier", "multiplier": 1, "with_real": False}, {"kind": "fill"}],
+)
+def test_paired_batches_with_one_side_empty_are_refused(comparison, tmp_path, mix):
+    message = refused(comparison(arms={"arm": {"mix": mix, "batches": "paired"}}), tmp_path)
+    assert "arms.arm" in message
+    assert "joint" in message
+
+
+@pytest.mark.parametrize(("fraction", "of"), [(0.01, "mix"), (0.99, "mix"), (0.99, "real")])
+def test_validation_that_leaves_nothing_is_refused(comparison, tmp_path, fraction, of):
+    spec = comparison(arms={"real": {}}, training={"validation": {"fraction": fraction, "of": of}})
+    assert "validation" in refused(spec, tmp_path)
 
 
 def test_other_classes_are_refused_by_name(comparison, tmp_path):
@@ -148,7 +193,7 @@ def test_too_few_synthetic_images_are_refused_with_the_command(comparison, tmp_p
     message = refused(comparison(arms={"real": {}, "much": much}), tmp_path)
     assert "arms.much" in message
     assert "40" in message
-    assert "images_per_class={flat: 120, rows: 120, columns: 120}" in message
+    assert "images_per_class=120 " in message
     assert striped_files["synthetic"] in message
 
 

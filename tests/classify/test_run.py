@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from factory.classify.prepare import prepare
+from factory.classify.prepare import classifier_folder, prepare
 from factory.classify.run import run
-from factory.spec import SpecError
+from factory.spec import JobError, SpecError
 from factory.store import Store
 from factory.vision.classifier import load_classifier
 
@@ -59,8 +59,9 @@ def test_one_and_two_workers_agree_without_batch_norm(ray_cluster, comparison, t
             training={"epochs": 1, "learning_rate": 0.01},
         )
         root = tmp_path / str(num_workers)
-        run(prepare(spec, str(root)))
-        return load_classifier(root / "classifiers" / "real-0").state_dict()
+        report = run(prepare(spec, str(root)))
+        folder = classifier_folder(report.arms["real"].fingerprint, 0)
+        return load_classifier(root / folder).state_dict()
 
     one, two = weights(1), weights(2)
     assert max((one[name] - two[name]).abs().max() for name in one) < 1e-5
@@ -71,15 +72,24 @@ def test_two_workers_train_a_network_with_batch_norm(ray_cluster, comparison, tm
     assert run(prepare(spec, str(tmp_path))).arms["real"].top1.mean > 0.9
 
 
-def test_failed_training_is_named_and_the_others_are_kept(ray_cluster, comparison, tmp_path):
+def test_comparison_without_a_trained_baseline_is_an_error(ray_cluster, comparison, tmp_path):
     spec = comparison(
         arms={"real": {}},
         num_seeds=1,
         training={"epochs": 1, "learning_rate": 1e30, "schedule": "constant"},
     )
-    with pytest.raises(RuntimeError, match=r"real.*learning_rate"):
+    with pytest.raises(JobError, match=r"real.*learning_rate"):
         run(prepare(spec, str(tmp_path)))
     assert not (tmp_path / "report.json").exists()
+
+
+def test_arms_of_the_same_images_share_their_trainings(ray_cluster, comparison, tmp_path):
+    none = {"mix": {"kind": "replace", "fraction": 0.0}}
+    spec = comparison(arms={"real": {}, "none replaced": none}, training={"epochs": 1})
+    report = run(prepare(spec, str(tmp_path)))
+    assert (report.made, report.skipped) == (2, 0)
+    assert report.arms["real"].seed_top1 == report.arms["none replaced"].seed_top1
+    assert report.verdicts[0].overall.difference.mean == 0
 
 
 def test_memory_root_is_refused(comparison):

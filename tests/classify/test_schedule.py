@@ -12,9 +12,9 @@ def training(**fields):
     return ClassifierTraining.model_validate({"epochs": 10, "batch_size": 32, **fields})
 
 
-def rates(steps=100, epoch_steps=10.0, **fields):
+def rates(steps=100, **fields):
     spec = training(**fields)
-    return [learning_rate(spec, s, num_steps=steps, epoch_steps=epoch_steps) for s in range(steps)]
+    return [learning_rate(spec, step, num_steps=steps, num_epochs=10) for step in range(steps)]
 
 
 def test_epochs_become_whole_steps():

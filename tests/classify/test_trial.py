@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from factory.classify.prepare import prepare
-from factory.classify.train import TrainingFailed
+from factory.classify.prepare import classifier_folder, prepare
+from factory.classify.results import ASKED_NAME
+from factory.classify.train import Trainer, TrainingFailed
 from factory.classify.trial import Trial
 from factory.store import Store
 from factory.vision.classifier import load_classifier
@@ -22,6 +23,7 @@ DOUBLE = {"kind": "multiplier", "multiplier": 2}
 def trials(tmp_path):
     def make(spec, root="root"):
         prepared = prepare(spec, str(tmp_path / root))
+        Store(prepared.root).put(ASKED_NAME, b"")
         return Trial(spec, prepared.root, prepared.sources, prepared.arms), prepared
 
     return make
@@ -33,8 +35,6 @@ class Stopped(Exception):
 
 def stop_after(monkeypatch, epochs):
     """Let a training die after that many epochs, as a kill would: nothing is cleaned up."""
-    from factory.classify.train import Trainer
-
     whole = Trainer.train_epoch
 
     def train_epoch(self):
@@ -119,7 +119,7 @@ def test_saved_classifier_predicts_what_the_record_holds(comparison, trials):
     spec = comparison(arms={"real": {}}, training={"epochs": 2}, save_classifiers=True)
     train, prepared = trials(spec)
     record = train("real", 0, CPU)
-    network = load_classifier(Path(prepared.root, "classifiers", "real-0"))
+    network = load_classifier(Path(prepared.root, classifier_folder(record.fingerprint, 0)))
     kept = np.load(io.BytesIO(Store(prepared.root).get(record.predictions)))
     probabilities = network.predict(prepared.sources.test.images)
     assert (probabilities.astype(np.float16) == kept).all()
