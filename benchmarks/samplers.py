@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from factory.diffusion.draw import EdmSampler
+from factory.diffusion.samplers import karras_sigmas
 from factory.metrics.frechet import frechet_distance, moments
 from factory.resolve import open_model
 from factory.seeds import hash_seed
@@ -23,16 +24,22 @@ from factory.vision.small_cnn import train_small_cnn
 
 BATCH = 50
 CPU = torch.device("cpu")
+UNGUIDED = {"guidance_scale": 1.0, "guidance_interval": None}
 SETTINGS = [
     {"scheduler": "heun", "num_inference_steps": 9},
-    {"scheduler": "heun", "num_inference_steps": 6},
-    {"scheduler": "heun", "num_inference_steps": 18},
-    {"scheduler": "edm_dpm_solver_multistep", "num_inference_steps": 10},
-    {"scheduler": "edm_dpm_solver_multistep", "num_inference_steps": 17},
     {"scheduler": "euler", "num_inference_steps": 17},
+    {"scheduler": "edm_dpm_solver_multistep", "num_inference_steps": 12},
+    {"scheduler": "edm_dpm_solver_multistep", "num_inference_steps": 12, "dtype": "bfloat16"},
+    {"scheduler": "edm_dpm_solver_multistep", "num_inference_steps": 12, "guidance_scale": 1.25},
+    {"scheduler": "edm_dpm_solver_multistep", "num_inference_steps": 12, "guidance_scale": 1.5},
+    {
+        "scheduler": "edm_dpm_solver_multistep",
+        "num_inference_steps": 12,
+        "guidance_scale": 1.5,
+        "guidance_interval": [0.1, 5.0],
+    },
+    {"scheduler": "edm_dpm_solver_multistep", "num_inference_steps": 12, "guidance_scale": 2.0},
     {"scheduler": "heun", "num_inference_steps": 9, "guidance_scale": 1.5},
-    {"scheduler": "heun", "num_inference_steps": 9, "guidance_scale": 2.0},
-    {"scheduler": "heun", "num_inference_steps": 9, "dtype": "bfloat16"},
 ]
 
 
@@ -50,7 +57,7 @@ def main() -> None:
     print("| setting | evaluations | images/s | agreement | Frechet distance |")
     print("|---|---|---|---|---|")
     for setting in SETTINGS:
-        generator = EdmGenerator.model_validate({"model": args.model, **setting})
+        generator = EdmGenerator.model_validate({"model": args.model, **UNGUIDED, **setting})
         sampler = EdmSampler(open_model(generator).path, generator, CPU)
         started = time.perf_counter()
         images, wanted = draw(sampler, args.images)
@@ -80,7 +87,14 @@ def evaluations(generator: EdmGenerator) -> int:
     """Evaluations of the network for one image, those of guidance included."""
     steps = generator.num_inference_steps
     once = 2 * steps - 1 if generator.scheduler == "heun" else steps
-    return once if generator.guidance_scale == 1 else 2 * once
+    if generator.guidance_scale == 1:
+        return once
+    low, high = generator.guidance_interval or (0.0, float("inf"))
+    levels = karras_sigmas(
+        steps, sigma_min=generator.sigma_min, sigma_max=generator.sigma_max, rho=generator.rho
+    )
+    guided = sum(low <= float(level) <= high for level in levels[:-1])
+    return once + (2 * guided - 1 if generator.scheduler == "heun" else guided)
 
 
 def describe(generator: EdmGenerator) -> str:
@@ -88,6 +102,9 @@ def describe(generator: EdmGenerator) -> str:
     text = f"{generator.scheduler}, {generator.num_inference_steps} steps"
     if generator.guidance_scale != 1:
         text += f", guidance {generator.guidance_scale:g}"
+    if generator.guidance_interval is not None:
+        low, high = generator.guidance_interval
+        text += f" where sigma is {low:g} to {high:g}"
     return text + (", bfloat16" if generator.dtype == "bfloat16" else "")
 
 

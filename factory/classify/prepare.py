@@ -22,7 +22,7 @@ from factory.sources.mix import synthetic_needed
 from factory.sources.open import open_source
 from factory.sources.parts import align
 from factory.sources.source import Source
-from factory.spec import ClassifySpec, SpecError
+from factory.spec import ClassifySpec, SourceSpec, SpecError
 from factory.store import Store
 
 
@@ -89,7 +89,7 @@ def prepare(spec: ClassifySpec, root: str) -> Prepared:
     _check_root(root)
     classifier, weights = pin_weights(spec.classifier)
     spec = spec.model_copy(update={"classifier": classifier})
-    whole, opened = open_source(spec.real), open_source(spec.test)
+    whole, opened = _open("real", spec.real), _open("test", spec.test)
     empty = [name for name, count in whole.class_counts.items() if count == 0]
     if empty:
         raise SpecError(f"real: {whole.name} holds no images of {empty}; nothing can learn them")
@@ -153,9 +153,19 @@ def _check_root(root: str) -> None:
         )
 
 
+def _open(field: str, spec: SourceSpec, images_per_class: dict[str, int] | None = None) -> Source:
+    try:
+        return open_source(spec, images_per_class=images_per_class)
+    except SpecError as error:
+        raise SpecError(f"{field}: {error}") from None
+
+
 def _fit(field: str, source: Source, real: Source) -> Source:
     """`source` with its labels in the order of `real`'s, checked to have images of its size."""
-    aligned = align(source, real.class_names)
+    try:
+        aligned = align(source, real.class_names)
+    except SpecError as error:
+        raise SpecError(f"{field}: {error}") from None
     if aligned.images.shape[1:] != real.images.shape[1:]:
         raise SpecError(
             f"{field}: images of {source.name} are {_size(source)}, but those of {real.name} are "
@@ -198,8 +208,6 @@ def _open_synthetic(spec: ClassifySpec, real: Source) -> dict[str, Source]:
             before = most.get(key, {})
             most[key] = {name: max(n, before.get(name, 0)) for name, n in needed.items()}
     return {
-        key: _fit(
-            f"synthetic.{key}", open_source(spec.synthetic[key], images_per_class=counts), real
-        )
+        key: _fit(f"synthetic.{key}", _open(f"synthetic.{key}", spec.synthetic[key], counts), real)
         for key, counts in most.items()
     }

@@ -53,7 +53,10 @@ class Judge:
         """
         metric = self._spec.metric
         generator = EdmGenerator(
-            model=str(folder), scheduler="heun", num_inference_steps=metric.num_inference_steps
+            model=str(folder),
+            scheduler="heun",
+            num_inference_steps=metric.num_inference_steps,
+            guidance_scale=1.0,
         )
         sampler = EdmSampler(str(folder), generator, device)
         started = time.monotonic()

@@ -145,7 +145,7 @@ class ClassifySpec(Frozen):
         default={
             "real": Arm(),
             "synthetic": Arm(mix=RatioMix(synthetic_ratio=1.0)),
-            "real+synthetic": Arm(mix=MultiplierMix(multiplier=1.0)),
+            "real+synthetic": Arm(mix=MultiplierMix(multiplier=1.0), match="steps"),
         },
         min_length=1,
     )

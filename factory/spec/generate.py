@@ -18,16 +18,16 @@ class EdmGenerator(Frozen):
     """An embedded model's name, a folder, or `org/name` on the Hugging Face Hub."""
     revision: str | None = None
     """Commit, tag or branch on the Hub."""
-    scheduler: Scheduler = "heun"
+    scheduler: Scheduler = "edm_dpm_solver_multistep"
     """`heun` and `euler` are the factory's loops; `edm_*` are diffusers' schedulers."""
-    num_inference_steps: int = Field(default=9, ge=1, le=1000)
+    num_inference_steps: int = Field(default=12, ge=1, le=1000)
     """Noise levels. Heun evaluates the network 2 n - 1 times, the others n times."""
     sigma_min: float = Field(default=0.002, gt=0)
     sigma_max: float = Field(default=80.0, gt=0)
     rho: float = Field(default=7.0, ge=1)
-    guidance_scale: float = Field(default=1.0, ge=0)
+    guidance_scale: float = Field(default=1.5, ge=0)
     """diffusers' convention: D = D_null + scale (D_class - D_null); 1 is no guidance."""
-    guidance_interval: tuple[float, float] | None = None
+    guidance_interval: tuple[float, float] | None = (0.1, 5.0)
     """Guide only at noise levels sigma within [low, high]; None: at all."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     compile: bool = False

@@ -10,6 +10,7 @@ from factory.diffusion.draw import EdmSampler, GuidedNetwork
 from factory.diffusion.edm import EdmPipeline
 from factory.spec import EdmGenerator, Scheduler
 from tests.conftest import CLASS_NAMES
+from tests.datasets import PLAIN
 
 NULL = 3
 NAMES = ("cat", "dog", "T-shirt/top", "dog")
@@ -65,7 +66,7 @@ def draw(tiny_model):
     torch.set_num_threads(1)
 
     def images(names=NAMES, seeds=SEEDS, model=tiny_model, **fields):
-        generator = EdmGenerator(model=str(model), **{"num_inference_steps": 5, **fields})
+        generator = EdmGenerator(model=str(model), **{**PLAIN, "num_inference_steps": 5, **fields})
         return EdmSampler(str(model), generator, torch.device("cpu"))(names, seeds)
 
     yield images

@@ -15,7 +15,7 @@ from factory.generate import run as stage
 from factory.generate.prepare import prepare
 from factory.records import dataset_digest
 from factory.spec import SpecError
-from tests.datasets import make_dataset, small_spec
+from tests.datasets import SMALL, make_dataset, plain_words, small_spec
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
 
@@ -175,9 +175,8 @@ def test_memory_root_is_refused(tiny_model):
 
 
 def command(model, root, *overrides):
-    generator = [f"generator.model={model}", "generator.num_inference_steps=3"]
-    small = ["num_images=40", "shard_size=16", "batch_size=6", "threads=1"]
-    return [sys.executable, JOB, *generator, *small, *overrides, "--root", root]
+    small = [f"{name}={value}" for name, value in SMALL.items()]
+    return [sys.executable, JOB, *plain_words(model), *small, *overrides, "--root", root]
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])

@@ -21,7 +21,7 @@ import pytest
 from factory.generate.prepare import prepare
 from factory.records import dataset_digest
 from tests.conftest import save_tiny_model
-from tests.datasets import SMALL, make_dataset, small_spec
+from tests.datasets import SMALL, make_dataset, plain_words, small_spec
 from tests.test_layers import HEAVY
 
 JOBS = Path(__file__).parents[2] / "jobs"
@@ -42,8 +42,7 @@ GOES_ON = "stopped; the same command goes on from here"
 
 def small(model, *overrides):
     """Words that ask for `tests.datasets.small_spec`."""
-    generator = [f"generator.model={model}", "generator.num_inference_steps=3"]
-    return [*generator, *(f"{key}={value}" for key, value in SMALL.items()), *overrides]
+    return [*plain_words(model), *(f"{key}={value}" for key, value in SMALL.items()), *overrides]
 
 
 def run_job(*words, job=JOB, **options):

@@ -16,7 +16,7 @@ import pytest
 
 from factory.generate.prepare import prepare
 from factory.records import dataset_digest
-from tests.datasets import SMALL, make_dataset, small_spec
+from tests.datasets import SMALL, make_dataset, plain_words, small_spec
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
 
@@ -82,8 +82,7 @@ def head(tmp_path, monkeypatch):
 
 
 def test_submitted_job_makes_a_dataset_that_outlives_it(head, tiny_model, tmp_path):
-    words = [f"generator.model={tiny_model}", "generator.num_inference_steps=3"]
-    words += [f"{key}={value}" for key, value in SMALL.items()]
+    words = [*plain_words(tiny_model), *(f"{key}={value}" for key, value in SMALL.items())]
     submit = [BIN / "ray", "job", "submit", "--working-dir", ".", "--"]
     job = subprocess.run(
         [*submit, "python", "jobs/generate.py", *words],
