@@ -31,6 +31,8 @@ from factory.metrics.evidence import (
 from factory.spec import JobError
 from factory.store import Store
 
+_FAR_ABOVE_GUESSING = 1.5
+"""A baseline whose accuracy is below this times that of guessing has not learned."""
 _PACKAGES = ("factory", "ray", "torch", "numpy", "kornia", "transformers")
 
 
@@ -108,6 +110,7 @@ def make_report(
         },
         baseline=baseline_name(spec),
         verdicts=_verdicts(prepared, finished),
+        warnings=_warnings(finished[baseline_name(spec)], sources.test.class_counts),
         method=METHOD,
         confidence=spec.confidence,
         zero_shot=zero_shot,
@@ -204,6 +207,19 @@ def _verdict(prepared: Prepared, arm: PreparedArm, own: Finished, baseline: Fini
             [own - base for own, base in zip(f1, base_f1, strict=False)], confidence
         ),
         leakage=_leakage(prepared, arm),
+    )
+
+
+def _warnings(baseline: Finished, class_counts: dict[str, int]) -> tuple[str, ...]:
+    """What a reader must know before the verdicts."""
+    guess = max(class_counts.values()) / sum(class_counts.values())
+    reached = float(baseline.correct.mean())
+    if reached > _FAR_ABOVE_GUESSING * guess:
+        return ()
+    return (
+        f"The baseline is right on {reached:.1%} of the test images, and always naming the most "
+        f"frequent class is right on {guess:.1%}: it has learned almost nothing, so comparisons "
+        "with it say little. Train longer, or on more images.",
     )
 
 

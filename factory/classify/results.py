@@ -149,6 +149,8 @@ class ClassifyReport(Frozen):
     baseline: str
     """The arm that the others are compared with."""
     verdicts: tuple[Verdict, ...]
+    warnings: tuple[str, ...]
+    """What makes the verdicts worth less than they look."""
     method: str
     """How intervals and verdicts were made."""
     confidence: float

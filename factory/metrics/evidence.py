@@ -36,7 +36,8 @@ METHOD = (
     "verdicts hold for new seeds and new test images alike, since the squared half-width is that "
     "of Student's t over seeds plus that over test images, which keeps the stated confidence even "
     "with three seeds (Banerjee 1960). Verdicts and p-values of single classes are corrected over "
-    "the classes by Holm (their intervals are not), intervals of F1 are over seeds alone, and "
+    "the classes by Holm (their intervals are not); verdicts of several arms are each at that "
+    "confidence on their own; intervals of F1 are over seeds alone, and "
     f"the gap stated with a verdict is the true one that such a comparison finds with {POWER:.0%} "
     "power."
 )
@@ -70,7 +71,7 @@ class Comparison(Frozen):
     """Two-sided, corrected where one of several; None where it cannot be had."""
     detectable: float | None
     """The true difference that such a comparison finds with a probability of `POWER`; None where
-    it cannot be had, or where not even a difference of 1 would be found."""
+    it cannot be had, where nothing varies, or where not even a difference of 1 would be found."""
     note: str = ""
     """Why there is no p-value."""
 
@@ -206,7 +207,8 @@ class _Uncertainty:
         beyond = sum(v * _margin(df, tail) ** 2 for v, df in unbiased.seeds)
         beyond += self.images * _margin(self.num_images - 1, tail) ** 2
         difference = unbiased.half_width(tail) + math.sqrt(beyond)
-        return difference if difference <= 1 else None
+        # Results without any spread do not tell what another seed would give.
+        return difference if 0 < difference <= 1 else None
 
 
 @dataclass(frozen=True, slots=True)

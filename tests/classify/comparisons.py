@@ -1,5 +1,6 @@
 """Comparisons whose trainings never ran: exact records of networks of a chosen skill."""
 
+import hashlib
 import io
 import itertools
 from pathlib import Path
@@ -41,6 +42,7 @@ def make_sources(class_names, *, num_real, num_test) -> Sources:
     return Sources(
         real=make_source("photos", class_names, num_real, seed=1),
         validation=None,
+        weights=None,
         test=make_source("photos, held out", class_names, num_test, seed=2),
         synthetic={
             "synthetic": make_source("drawn", class_names, 60, seed=3, trained_on=seen),
@@ -80,7 +82,7 @@ def put_trial(prepared: Prepared, arm: str, trial: int, skill: float) -> None:
         arm=arm,
         trial=trial,
         predictions=f"trials/{fingerprint}-{trial}.npy",
-        sha256="",
+        sha256=hashlib.sha256(encoded.getvalue()).hexdigest(),
         weights_sha256="",
         top1=float((probabilities.argmax(axis=1) == labels).mean()),
         num_parameters=175_000,
