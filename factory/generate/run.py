@@ -105,7 +105,7 @@ def run(
         load: loads the model in an actor.
 
     Returns:
-        The report, which is also put into the root as report.json.
+        The report, which is also put into the root as report.json if anything changed there.
 
     Raises:
         SpecError: before any work, if the root or the cluster cannot be used.
@@ -140,7 +140,9 @@ def run(
         images_per_second=round(sum(record.num_samples for record in made) / seconds, 2),
         contact_sheet=save_contact_sheet(store, records, anew=bool(made)),
     )
-    store.put("report.json", report.model_dump_json(indent=1).encode())
+    # A look at a part of a root leaves the report of the whole as it is.
+    if made or mended or swept or not store.exists("report.json"):
+        store.put("report.json", report.model_dump_json(indent=1).encode())
     return report
 
 

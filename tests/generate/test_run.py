@@ -65,7 +65,9 @@ def test_growing_and_asking_for_less(ray_cluster, tmp_path, tiny_model, expected
     assert (grown.digest, grown.made, grown.skipped) == (expected, 2, 1)
     assert_clean(tmp_path, grown)
     before = files(tmp_path)
+    whole = (tmp_path / "report.json").read_bytes()
     less = run(tiny_model, tmp_path, num_images=10)
+    assert (tmp_path / "report.json").read_bytes() == whole
     assert (less.digest, less.made, less.skipped, less.num_images) == (expected, 0, 1, 10)
     assert files(tmp_path) == before
 
