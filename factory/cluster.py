@@ -10,12 +10,15 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import ray
 import ray.data
 
 from factory.spec import Resources, SpecError
+
+if TYPE_CHECKING:
+    from ray.train import ScalingConfig
 
 _LOG = logging.getLogger(__name__)
 
@@ -141,22 +144,30 @@ class ActorShape:
             _say_too_small(wanted, here)
         self.capacity = max(1, fits)
 
-    def check_holds(self, num_workers: int) -> None:
-        """Prove that a group of workers fits at once.
+    def group(self, num_workers: int) -> "ScalingConfig":
+        """A group of Ray Train workers, each of this shape.
 
         Raises:
-            SpecError: if it does not fit on this machine; a cluster may grow, so there the same is
-                only a warning.
+            SpecError: if they do not fit on this machine at once; a cluster may grow, so there the
+                same is only a warning.
         """
-        if self.capacity >= num_workers:
-            return
-        text = (
-            f"num_workers: is {num_workers}, but there is room for {self.capacity} workers of "
-            f"{self.num_cpus:g} CPUs and {self.num_gpus:g} GPUs"
+        from ray.train import ScalingConfig  # a second that only training needs
+
+        if self.capacity < num_workers:
+            text = (
+                f"num_workers: is {num_workers}, but there is room for {self.capacity} workers of "
+                f"{self.num_cpus:g} CPUs and {self.num_gpus:g} GPUs"
+            )
+            if ray.get_runtime_context().namespace == _PRIVATE:
+                raise SpecError(f"{text}; ask for fewer, or give --address")
+            _LOG.warning("%s; waiting for the cluster to grow", text)
+        gpus = {"GPU": self.num_gpus} if self.num_gpus else {}
+        return ScalingConfig(
+            num_workers=num_workers,
+            use_gpu=bool(self.num_gpus),
+            resources_per_worker={"CPU": self.num_cpus, **gpus},
+            accelerator_type=self.accelerator_type,
         )
-        if ray.get_runtime_context().namespace == _PRIVATE:
-            raise SpecError(f"{text}; ask for fewer, or give --address")
-        _LOG.warning("%s; waiting for the cluster to grow", text)
 
     def pool(self, resources: Resources, *, num_tasks: int) -> tuple[int, int]:
         """Smallest and largest size of a pool for `num_tasks`: never more actors than tasks."""

@@ -9,7 +9,7 @@ import ray
 import ray.train
 import ray.train.torch
 import torch
-from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train import FailureConfig, RunConfig
 from ray.train.torch import TorchTrainer
 
 from factory.classify.arms import PreparedArm, Sources
@@ -144,10 +144,8 @@ def _one_by_one(
 ) -> Iterator[TrialRecord | tuple[str, str]]:
     """Each training on several workers of Ray Train."""
     spec = prepared.spec
-    shape = ActorShape(spec.resources, threads=spec.threads)
-    shape.check_holds(spec.num_workers)
+    group = ActorShape(spec.resources, threads=spec.threads).group(spec.num_workers)
     shared = ray.put((prepared.sources, prepared.arms))
-    resources = {"CPU": shape.num_cpus} | ({"GPU": shape.num_gpus} if shape.num_gpus else {})
     for arm, trial in pending:
         try:
             TorchTrainer(
@@ -159,12 +157,7 @@ def _one_by_one(
                     "arm": arm,
                     "trial": trial,
                 },
-                scaling_config=ScalingConfig(
-                    num_workers=spec.num_workers,
-                    use_gpu=bool(shape.num_gpus),
-                    resources_per_worker=resources,
-                    accelerator_type=shape.accelerator_type,
-                ),
+                scaling_config=group,
                 run_config=RunConfig(
                     name=f"{prepared.arms[arm].fingerprint}-{trial}",
                     storage_path=f"{prepared.root}/train",

@@ -11,7 +11,7 @@ import ray
 import ray.train
 import torch
 from accelerate import Accelerator
-from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from factory.cluster import ActorShape, connect
@@ -67,10 +67,6 @@ def run(prepared: Prepared, address: str | None = None) -> FitReport:
 def _trainer(prepared: Prepared) -> TorchTrainer:
     spec = prepared.spec
     shape = ActorShape(spec.resources, threads=spec.threads)
-    shape.check_holds(spec.num_workers)
-    resources = {"CPU": shape.num_cpus}
-    if shape.num_gpus:
-        resources["GPU"] = shape.num_gpus
     return TorchTrainer(
         _work,
         train_loop_config={
@@ -80,12 +76,7 @@ def _trainer(prepared: Prepared) -> TorchTrainer:
             "start": prepared.start,
         },
         torch_config=TorchConfig(timeout_s=_COLLECTIVE_TIMEOUT_SECONDS),
-        scaling_config=ScalingConfig(
-            num_workers=spec.num_workers,
-            use_gpu=bool(shape.num_gpus),
-            resources_per_worker=resources,
-            accelerator_type=shape.accelerator_type,
-        ),
+        scaling_config=shape.group(spec.num_workers),
         run_config=RunConfig(
             name=prepared.root_spec.fingerprint,
             storage_path=f"{prepared.root}/train",
