@@ -72,10 +72,6 @@ def _load(spec: ZeroShot) -> tuple[Any, Any, Normalisation]:
 
 
 def _tokens(spec: ZeroShot, tokenizer: Any, class_names: tuple[str, ...], limit: int) -> Any:
-    if "{}" not in spec.prompt:
-        raise SpecError(
-            f"zero_shot.prompt is {spec.prompt!r}; write {{}} where the class name goes"
-        )
     prompts = [spec.prompt.replace("{}", name) for name in class_names]
     tokens = tokenizer(prompts, padding=True, return_tensors="pt")
     lengths = tokens["attention_mask"].sum(dim=1).tolist()

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from factory.spec import SpecError, ZeroShot
+from factory.spec import ClassifySpec, SpecError, ZeroShot, load_spec
 from factory.vision.zero_shot import zero_shot_probabilities
 from tests.vision.checkpoints import MEAN, STD, save_tiny_clip
 
@@ -84,5 +84,8 @@ def test_prompts_that_cannot_be_read_are_refused_together(clip):
         SpecError, match="a averyveryverylongname, a anotherverylongname have more than"
     ):
         probabilities(clip[0], noise(), names, prompt="a {}")
-    with pytest.raises(SpecError, match=r"zero_shot\.prompt is .a photo.; write "):
-        probabilities(clip[0], noise(), prompt="a photo")
+
+
+def test_prompt_without_a_place_for_the_class_is_refused():
+    with pytest.raises(SpecError, match=r"zero_shot: .*'a photo'.* write \{\}"):
+        load_spec(ClassifySpec, None, ["zero_shot={model: clip, prompt: a photo}"])
