@@ -14,7 +14,7 @@ from ray.train.torch import TorchTrainer
 
 from factory.classify.arms import PreparedArm, Sources
 from factory.classify.compare import make_report
-from factory.classify.pages import save_report
+from factory.classify.pages import save_report, verdict_sentence
 from factory.classify.prepare import Prepared
 from factory.classify.results import ASKED_NAME, ClassifyReport, TrialRecord
 from factory.classify.train import Workers
@@ -85,6 +85,9 @@ def run(prepared: Prepared, address: str | None = None) -> ClassifyReport:
         seconds=time.monotonic() - started,
     )
     save_report(store, prepared, report)
+    for verdict in report.verdicts:
+        _LOG.info("%s", verdict_sentence(verdict, spec.confidence))
+    _LOG.info("look at %s", report.html)
     return report
 
 

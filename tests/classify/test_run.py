@@ -20,7 +20,8 @@ PROJECT = Path(__file__).parents[2]
 HALF = {"kind": "replace", "fraction": 0.5}
 
 
-def test_arms_are_trained_compared_and_reported(ray_cluster, comparison, tmp_path):
+def test_arms_are_trained_compared_and_reported(ray_cluster, comparison, tmp_path, caplog):
+    caplog.set_level("INFO", logger="factory")
     spec = comparison(arms={"real": {}, "half": {"mix": HALF}}, training={"epochs": 5})
     report = run(prepare(spec, str(tmp_path)))
     assert (report.made, report.skipped, report.failures) == (4, 0, {})
@@ -34,6 +35,8 @@ def test_arms_are_trained_compared_and_reported(ray_cluster, comparison, tmp_pat
     store = Store(str(tmp_path))
     assert json.loads(store.get("report.json")) == report.model_dump(mode="json")
     assert b"no evidence" in store.get("report.html")
+    assert "no evidence that half differs from real" in caplog.text
+    assert report.html in caplog.text
 
 
 def test_second_run_trains_nothing_and_more_seeds_train_only_those(
