@@ -1,6 +1,7 @@
 """The one command-line shape of every job."""
 
 import argparse
+import contextlib
 import json
 import logging
 import os
@@ -54,7 +55,9 @@ def run_job(job: Callable[[], tuple[BaseModel, int]]) -> int:
     logging.basicConfig(stream=sys.stderr, format="%(message)s")
     logging.getLogger("factory").setLevel(logging.INFO)
     try:
-        report, code = job()
+        # Libraries print what they like; stdout is the report's alone.
+        with contextlib.redirect_stdout(sys.stderr):
+            report, code = job()
     except SpecError as error:
         sys.stderr.write(f"error: {error}\n")
         return WRONG

@@ -12,6 +12,10 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+# Ray reads it when it is imported. It prints that a task will be retried whenever an actor goes,
+# the ones that the end of a run takes down included; who dies too often is named by `give_up`.
+os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "infinite retries remaining")
+
 import ray
 import ray.data
 

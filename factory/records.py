@@ -151,7 +151,7 @@ def check_root(store: Store, spec: RootSpec) -> None:
     if there.fingerprint != spec.fingerprint:
         changes = "; ".join(differences(there.identity, spec.identity))
         raise SpecError(
-            f"root {store.url}: holds dataset {there.fingerprint}, this spec is "
+            f"root {store.url}: was made by spec {there.fingerprint}, this spec is "
             f"{spec.fingerprint} (root -> spec: {changes}); give another --root, or the root's spec"
         )
 

@@ -1,6 +1,8 @@
 """Pin what a spec asks by content: a spec becomes a resolved spec with a fingerprint."""
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +15,8 @@ from factory.spec import EdmGenerator, GenerateSpec, SpecError, fingerprint
 
 ASSETS = Path(__file__).parent / "assets"
 _INDEX = "model_index.json"
-_HASHED = {".json", ".safetensors", ".bin", ".txt", ".model"}
+_WEIGHTS = (".safetensors", ".bin")
+_HASHED = {".json", ".txt", ".model", *_WEIGHTS}
 """Files that loading a model can read; cards and pictures beside them change nothing."""
 
 
@@ -137,8 +140,12 @@ def resolve(spec: GenerateSpec) -> Resolved:
     return Resolved(spec=spec, root_spec=root_spec, plan=plan, model=model)
 
 
-def open_model(generator: EdmGenerator) -> ModelFolder:
+def open_model(generator: EdmGenerator, *, field: str = "generator.model") -> ModelFolder:
     """Find a model by embedded name, folder or Hub id, and pin its content.
+
+    Args:
+        generator: names the model.
+        field: where the spec names it, for errors.
 
     Raises:
         SpecError: if it cannot be found or read, or is no model of this kind.
@@ -152,63 +159,92 @@ def open_model(generator: EdmGenerator) -> ModelFolder:
                 f"generator.revision: is {generator.revision}, but {name} is a local folder; "
                 "leave it out"
             )
-        config = _read_config(folder / _INDEX)
-        digest = _folder_digest(folder)
+        config = _read_config(folder / _INDEX, field)
+        digest = folder_digest(folder, field=field)
         return ModelFolder(str(folder.resolve()), None, digest, config, is_embedded)
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         embedded = sorted(path.parent.name for path in ASSETS.glob(f"*/{_INDEX}"))
         raise SpecError(
-            f"generator.model: {name} is no folder and no embedded model; embedded: {embedded}, "
+            f"{field}: {name} is no folder and no embedded model; embedded: {embedded}, "
             "or give a folder in diffusers' format or org/name on the Hugging Face Hub"
         )
-    return _open_hub_model(name, generator.revision)
+    from huggingface_hub import hf_hub_download
+
+    with hub_errors(name, field=field, instead="a folder in diffusers' format"):
+        commit = hub_commit(name, generator.revision)
+        index = Path(hf_hub_download(name, _INDEX, revision=commit))
+    return ModelFolder(name, commit, commit, _read_config(index, field))
 
 
-def _open_hub_model(name: str, revision: str | None) -> ModelFolder:
+@contextmanager
+def hub_errors(name: str, *, field: str, instead: str) -> Iterator[None]:
+    """Within it, a repository that cannot be had from the Hub is a `SpecError`.
+
+    Args:
+        name: the repository.
+        field: where the spec names it.
+        instead: what the spec may name instead.
+    """
     import httpx2  # huggingface_hub lets its transport errors through as they are
-    from huggingface_hub import HfApi, hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
     try:
-        commit = HfApi().model_info(name, revision=revision).sha
-        assert commit is not None
-        config = _read_config(Path(hf_hub_download(name, _INDEX, revision=commit)))
-    except (HfHubHTTPError, OfflineModeIsEnabled, httpx2.TransportError, OSError) as error:
+        yield
+    except (
+        HfHubHTTPError,
+        HFValidationError,
+        OfflineModeIsEnabled,
+        httpx2.TransportError,
+        OSError,
+    ) as error:
         reason = str(error).splitlines()[0]
         raise SpecError(
-            f"generator.model: {name} cannot be had from the Hugging Face Hub ({reason}); "
-            "give a folder in diffusers' format"
+            f"{field}: {name} is no folder and cannot be had from the Hugging Face Hub ({reason}); "
+            f"give {instead}"
         ) from None
-    return ModelFolder(name, commit, commit, config)
 
 
-def _read_config(path: Path) -> ModelConfig:
+def hub_commit(name: str, revision: str | None) -> str:
+    """The commit that a revision of a model on the Hub is now."""
+    from huggingface_hub import HfApi
+
+    commit = HfApi().model_info(name, revision=revision).sha
+    assert commit is not None
+    return commit
+
+
+def folder_digest(folder: Path, *, field: str) -> str:
+    """sha256 over the names and contents of all that loading a model can read; hex.
+
+    Raises:
+        SpecError: if there are no weights, or a file cannot be read.
+    """
+    total = hashlib.sha256()
+    files = sorted(p for p in folder.rglob("*") if p.suffix in _HASHED and p.is_file())
+    if not any(path.suffix in _WEIGHTS for path in files):
+        raise SpecError(f"{field}: {folder} holds no {' or '.join(_WEIGHTS)} weights")
+    for path in files:
+        try:
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        except OSError as error:
+            raise SpecError(f"{field}: {path} cannot be read ({error.strerror})") from None
+        total.update(f"{path.relative_to(folder).as_posix()} {digest}\n".encode())
+    return total.hexdigest()
+
+
+def _read_config(path: Path, field: str) -> ModelConfig:
     try:
         return ModelConfig.model_validate_json(path.read_bytes())
     except OSError as error:
         raise SpecError(
-            f"generator.model: {path} cannot be read ({error.strerror}); "
-            "a model folder in diffusers' format holds one"
+            f"{field}: {path} cannot be read ({error.strerror}); a "
+            "model folder in diffusers' format holds one"
         ) from None
     except ValidationError as error:
         wrong = "; ".join(
             f"{'.'.join(map(str, item['loc'])) or 'file'}: {item['msg']}" for item in error.errors()
         )
         raise SpecError(
-            f"generator.model: {path} describes no EDM model ({wrong}); "
+            f"{field}: {path} describes no EDM model ({wrong}); "
             "generator kind edm needs a folder as jobs/fit.py makes it"
         ) from None
-
-
-def _folder_digest(folder: Path) -> str:
-    total = hashlib.sha256()
-    files = sorted(p for p in folder.rglob("*") if p.suffix in _HASHED and p.is_file())
-    if not any(path.suffix == ".safetensors" for path in files):
-        raise SpecError(f"generator.model: {folder} holds no .safetensors weights")
-    for path in files:
-        try:
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        except OSError as error:
-            raise SpecError(f"generator.model: {path} cannot be read ({error.strerror})") from None
-        total.update(f"{path.relative_to(folder).as_posix()} {digest}\n".encode())
-    return total.hexdigest()

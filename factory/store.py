@@ -128,6 +128,18 @@ class Store:
             with suppress(FileNotFoundError):
                 self._fs.rm_file(self._path(name))
 
+    def check_shared(self) -> None:
+        """Refuse a root that lives in this process alone, where others are to work on it.
+
+        Raises:
+            SpecError: for memory://.
+        """
+        if not self.is_shared:
+            raise SpecError(
+                f"root {self.url}: memory:// lives in one process, Ray's workers are others; "
+                "give a folder, s3:// or gs://"
+            )
+
     def check_reachable(self) -> None:
         """Prove that the root can be looked at; one that is not there yet passes.
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from factory.cli import DONE, FAILED, absolute_root, parse_job, run_job
-from factory.generate.prepare import DryRunReport, Prepared, check_makeable, dry_run, prepare
+from factory.generate.prepare import DryRunReport, Prepared, dry_run, prepare
 from factory.spec import GenerateSpec, SpecError, load_spec
 
 
@@ -27,7 +27,6 @@ def main() -> int:
             return _look(prepared), DONE
         if spec.preview:
             raise SpecError("preview: got true without --dry-run; add --dry-run, or leave it out")
-        check_makeable(prepared.store)
         from factory.generate.run import run  # torch and ray: after everything was checked
 
         report = run(prepared, args.address)

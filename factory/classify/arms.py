@@ -189,7 +189,13 @@ def _cut_validation(
         mixed.real[~np.isin(mixed.real, real)],
         mixed.synthetic[~np.isin(mixed.synthetic, synthetic)],
     )
-    _check_validation(sources, key, train, num_held_out=len(real) + len(synthetic))
+    labels = sources.real.labels[train.real]
+    if key is not None:
+        labels = np.concatenate([labels, sources.synthetic[key].labels[train.synthetic]])
+    names = sources.real.class_names
+    counts = np.bincount(labels, minlength=len(names)).tolist()
+    left = dict(zip(names, counts, strict=True))
+    check_held_out(left, num_held_out=len(real) + len(synthetic))
     return train, Chosen(real, synthetic)
 
 
@@ -204,14 +210,17 @@ def draw_share(indices: Indices, source: Source, fraction: float, *, seed: int) 
     return np.concatenate(drawn)
 
 
-def _check_validation(
-    sources: Sources, key: str | None, train: Chosen, *, num_held_out: int
-) -> None:
-    labels = sources.real.labels[train.real]
-    if key is not None:
-        labels = np.concatenate([labels, sources.synthetic[key].labels[train.synthetic]])
-    names = sources.real.class_names
-    empty = [name for label, name in enumerate(names) if label not in set(labels.tolist())]
+def check_held_out(left: Mapping[str, int], *, num_held_out: int) -> None:
+    """Refuse a validation share that takes a class's last image, or none at all.
+
+    Args:
+        left: class -> images that are left to train on.
+        num_held_out: images for validation.
+
+    Raises:
+        SpecError: naming the classes.
+    """
+    empty = [name for name, count in left.items() if count == 0]
     if empty or not num_held_out:
         raise SpecError(
             "training.validation: "

@@ -68,16 +68,19 @@ def _fingerprints(source: Source) -> set[bytes]:
 def describe(source: Source, *, owner: str, num_real: int) -> str:
     """One sentence: what the generator of `source` had seen, against what its `owner` has."""
     has = f"{owner} has {num_real:,}" if num_real else f"{owner} has none"
-    seen = chain(source.trained_on)
-    if not seen:
+    if source.trained_on is None:
         return f"what the generator of {source.name} had seen is not known; {has} real images"
-    parts = " and ".join(
-        f"{s['num_images']:,} real images ({s['name']} {s['split']})"
-        if "digest" in s
-        else f"whatever {s['name']} had seen, which is not known"
-        for s in seen
+    return f"the generator saw {seen_in_words(source.trained_on)}; {has}"
+
+
+def seen_in_words(trained_on: dict | None) -> str:
+    """What a generator had seen, e.g. "60,000 real images (fashion_mnist train)"."""
+    return " and ".join(
+        f"{seen['num_images']:,} real images ({seen['name']} {seen['split']})"
+        if "digest" in seen
+        else f"whatever {seen['name']} had seen, which is not known"
+        for seen in chain(trained_on)
     )
-    return f"the generator saw {parts}; {has}"
 
 
 def chain(trained_on: dict | None) -> list[dict]:

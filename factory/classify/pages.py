@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from factory.classify.findings import MOST_COMPARED
-from factory.classify.leakage import chain
+from factory.classify.leakage import seen_in_words
 from factory.classify.looks import DENSITY, REAL, SYNTHETIC
 from factory.classify.pictures import NUM_EXAMPLES, draw_pictures
 from factory.classify.prepare import Prepared
@@ -133,14 +133,6 @@ def _ceil(fraction: float) -> str:
     return f"{math.ceil(1000 * fraction) / 10:.1f}"
 
 
-def _seen(trained_on: dict | None) -> str:
-    """What the generator of a synthetic source had seen."""
-    return " and ".join(
-        f"{seen['name']} {seen['split']} ({seen['num_images']:,} images)"
-        for seen in chain(trained_on)
-    )
-
-
 def _embed(name: str, data: bytes) -> _Picture:
     with Image.open(io.BytesIO(data)) as picture:
         width, height = picture.size
@@ -166,7 +158,7 @@ def _environment() -> Environment:
         "percent_range": percent_range,
         "points": points,
         "points_range": points_range,
-        "seen": _seen,
+        "seen": seen_in_words,
         "sentence": verdict_sentence,
         "sign": _SIGNS.__getitem__,
     }

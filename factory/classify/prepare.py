@@ -7,6 +7,7 @@ import numpy as np
 from factory.classify.arms import (
     PreparedArm,
     Sources,
+    check_held_out,
     draw_share,
     prepare_arms,
     synthetic_name,
@@ -18,6 +19,7 @@ from factory.classify.weights import pin_weights
 from factory.classify.words import mix_in_words
 from factory.records import SPEC_NAME
 from factory.seeds import hash_seed
+from factory.sources.decode import size_in_words
 from factory.sources.mix import synthetic_needed
 from factory.sources.open import open_source
 from factory.sources.parts import align
@@ -39,8 +41,6 @@ class Prepared:
 
     def records(self) -> dict[tuple[str, int], TrialRecord]:
         """Records of the arms' trainings in the root, by arm and trial."""
-        store = Store(self.root)
-        there = store.sizes()
         names = {
             (name, trial): record_name(arm.fingerprint, trial)
             for name, arm in self.arms.items()
@@ -48,7 +48,7 @@ class Prepared:
         }
         found = {
             name: TrialRecord.model_validate_json(data)
-            for name, data in store.get_many(set(names.values()) & there.keys()).items()
+            for name, data in Store(self.root).get_many(set(names.values())).items()
         }
         return {key: found[name] for key, name in names.items() if name in found}
 
@@ -57,14 +57,13 @@ class Prepared:
 
         Of arms with the same images and length the first one is trained, for all of them.
         """
-        there = Store(self.root).sizes()
+        store, records = Store(self.root), self.records()
         pending: dict[tuple[str, int], tuple[str, int]] = {}
         for trial in range(self.spec.num_seeds):
             for name, arm in self.arms.items():
-                needed = [record_name(arm.fingerprint, trial)]
-                if self.spec.save_classifiers:
-                    needed.append(f"{classifier_folder(arm.fingerprint, trial)}/config.json")
-                if not there.keys() >= set(needed):
+                config = f"{classifier_folder(arm.fingerprint, trial)}/config.json"
+                lacks_classifier = self.spec.save_classifiers and not store.exists(config)
+                if (name, trial) not in records or lacks_classifier:
                     pending.setdefault((arm.fingerprint, trial), (name, trial))
         return list(pending.values())
 
@@ -168,15 +167,11 @@ def _fit(field: str, source: Source, real: Source) -> Source:
         raise SpecError(f"{field}: {error}") from None
     if aligned.images.shape[1:] != real.images.shape[1:]:
         raise SpecError(
-            f"{field}: images of {source.name} are {_size(source)}, but those of {real.name} are "
-            f"{_size(real)}; set image_size and channels of {field}, or of real"
+            f"{field}: images of {source.name} are {size_in_words(aligned.images.shape[1:])}, but "
+            f"those of {real.name} are {size_in_words(real.images.shape[1:])}; "
+            f"set image_size and channels of {field}, or of real"
         )
     return aligned
-
-
-def _size(source: Source) -> str:
-    height, width, channels = source.images.shape[1:]
-    return f"{width}x{height} {'grey' if channels == 1 else 'RGB'}"
 
 
 def _hold_out(spec: ClassifySpec, real: Source) -> tuple[Source, Source | None]:
@@ -188,13 +183,7 @@ def _hold_out(spec: ClassifySpec, real: Source) -> tuple[Source, Source | None]:
     held = draw_share(everything, real, validation.fraction, seed=seed)
     rest = np.setdiff1d(everything, held)
     left = real.take(rest)
-    empty = [name for name, count in left.class_counts.items() if count == 0]
-    if empty or not len(held):
-        raise SpecError(
-            f"training.validation: {validation.fraction:g} of {real.name} "
-            + (f"leaves no image of {empty}" if empty else "is no image at all")
-            + "; change its fraction, or give more images"
-        )
+    check_held_out(left.class_counts, num_held_out=len(held))
     return left, real.take(np.sort(held))
 
 

@@ -15,7 +15,7 @@ from ray.train.torch import TorchTrainer
 from factory.classify.arms import PreparedArm, Sources
 from factory.classify.compare import make_report
 from factory.classify.pages import save_report, verdict_sentence
-from factory.classify.prepare import Prepared
+from factory.classify.prepare import Prepared, record_name
 from factory.classify.results import ASKED_NAME, ClassifyReport, TrialRecord
 from factory.classify.train import Workers
 from factory.classify.trial import Trial
@@ -23,7 +23,7 @@ from factory.classify.zero_shot import zero_shot_result
 from factory.cluster import ActorShape, connect, map_on_actors
 from factory.diffusion.device import pick_device
 from factory.progress import duration
-from factory.spec import ClassifySpec, SpecError
+from factory.spec import ClassifySpec
 from factory.store import Store
 
 _LOG = logging.getLogger(__name__)
@@ -64,11 +64,7 @@ def run(prepared: Prepared, address: str | None = None) -> ClassifyReport:
     """
     started = time.monotonic()
     store, spec = Store(prepared.root), prepared.spec
-    if not store.is_shared:
-        raise SpecError(
-            f"root {store.url}: memory:// lives in one process, Ray's workers are others; "
-            "give a folder, s3:// or gs://"
-        )
+    store.check_shared()
     store.check_writable()
     store.put(ASKED_NAME, spec.model_dump_json(indent=1).encode())
     zero_shot = zero_shot_result(store, spec.zero_shot, prepared.sources.test)
@@ -170,7 +166,8 @@ def _one_by_one(
         except ray.train.TrainingFailedError as error:
             yield f"{arm}, seed {trial}", str(error)
             continue
-        yield prepared.records()[arm, trial]
+        name = record_name(prepared.arms[arm].fingerprint, trial)
+        yield TrialRecord.model_validate_json(Store(prepared.root).get(name))
 
 
 def _work(config: dict[str, Any]) -> None:

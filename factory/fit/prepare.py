@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from factory.fit.history import HISTORY_NAME, REPORT_NAME, FitReport, Row
-from factory.records import SPEC_NAME, RootSpec
+from factory.records import RootSpec, check_root, claim_root
 from factory.resolve import ModelFolder, open_model
 from factory.sources.open import open_source
 from factory.sources.parts import hold_out
@@ -70,7 +70,7 @@ def prepare(spec: FitSpec, root: str) -> Prepared:
     identity = asked | pinned
     root_spec = RootSpec(fingerprint=fingerprint(identity), identity=identity, asked=asked)
     prepared = Prepared(spec, root, source, held_out, start, root_spec)
-    _check_root(prepared)
+    check_root(Store(root), root_spec)
     return prepared
 
 
@@ -81,15 +81,9 @@ def claim(prepared: Prepared) -> None:
         SpecError: if the root cannot be written or another fit was faster.
     """
     store = Store(prepared.root)
-    if not store.is_shared:
-        raise SpecError(
-            f"root {store.url}: memory:// lives in one process, Ray's workers are others; "
-            "give a folder, s3:// or gs://"
-        )
+    store.check_shared()
     store.check_writable()
-    text = json.dumps(prepared.root_spec.model_dump(mode="json"), indent=2)
-    if not store.create(SPEC_NAME, text.encode()):
-        _check_root(prepared)
+    claim_root(store, prepared.root_spec)
 
 
 def open_sources(spec: FitSpec) -> tuple[Source, Source]:
@@ -108,10 +102,7 @@ def open_start(spec: FitSpec, source: Source) -> ModelFolder | None:
     """
     if spec.start_from is None:
         return None
-    try:
-        model = open_model(EdmGenerator(model=spec.start_from))
-    except SpecError as error:
-        raise SpecError(f"start_from: {error}") from None
+    model = open_model(EdmGenerator(model=spec.start_from), field="start_from")
     network = json.loads((local_folder(model) / "unet" / "config.json").read_text("utf-8"))
     size, channels = source.images.shape[2:]
     patch = spec.shape.patch_size
@@ -232,18 +223,4 @@ def _check_sizes(spec: FitSpec, source: Source) -> None:
         raise SpecError(
             f"training.batch_size: is {spec.training.batch_size}, but num_workers x "
             f"gradient_accumulation_steps is {parts}; give a multiple of it"
-        )
-
-
-def _check_root(prepared: Prepared) -> None:
-    try:
-        held = RootSpec.model_validate_json(Store(prepared.root).get(SPEC_NAME))
-    except FileNotFoundError:
-        return
-    except ValidationError:
-        raise SpecError(f"{prepared.root}/{SPEC_NAME}: is no spec; give another --root") from None
-    if held.fingerprint != prepared.root_spec.fingerprint:
-        changes = differences(held.identity, prepared.root_spec.identity)
-        raise SpecError(
-            f"{prepared.root}: holds another fit ({'; '.join(changes)}); give another --root"
         )

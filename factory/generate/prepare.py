@@ -106,20 +106,6 @@ def prepare(spec: GenerateSpec, root: str) -> Prepared:
     return Prepared(resolved, store, _rehash(store, inventory) if spec.recheck else inventory)
 
 
-def check_makeable(store: Store) -> None:
-    """Refuse a root that actors cannot write to; leaves nothing behind.
-
-    Raises:
-        SpecError: with the reason.
-    """
-    if not store.is_shared:
-        raise SpecError(
-            f"root {store.url}: memory:// lives in one process, Ray's actors are others; "
-            "give a folder, s3:// or gs://"
-        )
-    store.check_writable()
-
-
 def open_root(prepared: Prepared) -> tuple[Prepared, dict[str, str]]:
     """Claim the root and mend it: what is broken is deleted, to be made again.
 

@@ -10,7 +10,7 @@ import ray.util
 
 from factory.cluster import connect, map_on_actors
 from factory.generate.pictures import save_contact_sheet
-from factory.generate.prepare import Prepared, check_makeable, open_root
+from factory.generate.prepare import Prepared, open_root
 from factory.generate.shard import MakeShard, Sampler, load_sampler
 from factory.progress import Progress
 from factory.records import ShardRecord, dataset_digest, sweep, take_inventory
@@ -112,7 +112,8 @@ def run(
     """
     started = time.monotonic()
     store = prepared.store
-    check_makeable(store)
+    store.check_shared()
+    store.check_writable()
     # A cluster that does not answer is found out before the root is claimed.
     with connect(address) if prepared.num_pending else nullcontext():
         opened, mended = open_root(prepared)

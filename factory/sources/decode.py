@@ -150,12 +150,13 @@ def _odd_one(
     if shape[2] != expected[2]:
         fields.append("channels, to make all grey (1) or RGB (3)")
     return SpecError(
-        f"{name}: {image} is {_size(shape)}, but {first} is {_size(expected)}; "
+        f"{name}: {image} is {size_in_words(shape)}, but {first} is {size_in_words(expected)}; "
         f"set {' and '.join(fields)}"
     )
 
 
-def _size(shape: tuple[int, ...]) -> str:
+def size_in_words(shape: tuple[int, ...]) -> str:
+    """Height, width, channels -> e.g. "28x28 grey"."""
     height, width, channels = shape
     return f"{width}x{height} {'grey' if channels == 1 else 'RGB'}"
 

@@ -14,7 +14,7 @@ from factory.cluster import connect, map_on_actors, waves
 from factory.progress import Progress
 from factory.records import ShardRecord
 from factory.resolve import Resolved
-from factory.spec import JobError, SpecError
+from factory.spec import JobError
 from factory.verify.check import ShardCheck, check_row, check_shard
 from factory.verify.prepare import Dataset, Prepared
 from factory.verify.replay import Load, ReplayShard, ShardReplay, load_sampler
@@ -44,11 +44,8 @@ def run(prepared: Prepared, address: str | None = None, load: Load = load_sample
     num_bytes = sum(record.num_bytes for record in records.values())
     checks_on_ray = address is not None or num_bytes > SMALL_ROOT_BYTES
     needs_ray = checks_on_ray or bool(prepared.replays)
-    if needs_ray and not store.is_shared:
-        raise SpecError(
-            f"root {store.url}: memory:// lives in one process, Ray's workers are others; "
-            "give a folder, s3:// or gs://"
-        )
+    if needs_ray:
+        store.check_shared()
     tally = Tally(prepared)
     with connect(address) if needs_ray else nullcontext():
         checks = _check_on_ray(prepared) if checks_on_ray else _check_in_threads(prepared)

@@ -5,19 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from factory.classify.leakage import count_overlap, describe, refuse_leaks
+from factory.classify.leakage import count_overlap, describe, refuse_leaks, seen_in_words
 from factory.sources.open import open_source
 from factory.spec import ClassifySpec, SourceSpec, SpecError
-from tests.striped import write_source
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("sources")
-    return {
-        "train": write_source(folder / "train.parquet"),
-        "test": write_source(folder / "test.parquet", seed=1),
-    }
 
 
 def seen(source, **more):
@@ -30,57 +20,61 @@ def seen(source, **more):
     }
 
 
-def spec_of(files, **test):
-    return ClassifySpec(real=SourceSpec(path=files["train"]), test=SourceSpec(**test))
+def spec_of(striped_files, **test):
+    return ClassifySpec(real=SourceSpec(path=striped_files["real"]), test=SourceSpec(**test))
 
 
-def test_generator_that_saw_the_test_images_is_refused(files):
-    test = open_source(SourceSpec(path=files["test"]))
+def test_generator_that_saw_the_test_images_is_refused(striped_files):
+    test = open_source(SourceSpec(path=striped_files["test"]))
     leaky = replace(test, trained_on=seen(test))
     with pytest.raises(SpecError, match=r"test.*drawn"):
-        refuse_leaks(spec_of(files, path=files["test"]), test, {"drawn": leaky})
+        refuse_leaks(spec_of(striped_files, path=striped_files["test"]), test, {"drawn": leaky})
 
 
-def test_generator_that_saw_them_before_it_went_on_with_others_is_refused(files):
-    train, test = (open_source(SourceSpec(path=files[name])) for name in ("train", "test"))
+def test_generator_that_saw_them_before_it_went_on_with_others_is_refused(striped_files):
+    train, test = (open_source(SourceSpec(path=striped_files[name])) for name in ("real", "test"))
     leaky = replace(train, trained_on=seen(train, before=seen(test)))
     with pytest.raises(SpecError, match="drawn"):
-        refuse_leaks(spec_of(files, path=files["test"]), test, {"drawn": leaky})
+        refuse_leaks(spec_of(striped_files, path=striped_files["test"]), test, {"drawn": leaky})
 
 
-def test_part_of_a_test_split_is_known_by_the_whole(files):
-    whole = open_source(SourceSpec(path=files["test"]))
-    part = open_source(SourceSpec(path=files["test"], num_images=30))
+def test_part_of_a_test_split_is_known_by_the_whole(striped_files):
+    whole = open_source(SourceSpec(path=striped_files["test"]))
+    part = open_source(SourceSpec(path=striped_files["test"], num_images=30))
     leaky = replace(whole, trained_on=seen(whole))
     with pytest.raises(SpecError, match="drawn"):
-        refuse_leaks(spec_of(files, path=files["test"], num_images=30), part, {"drawn": leaky})
+        refuse_leaks(
+            spec_of(striped_files, path=striped_files["test"], num_images=30),
+            part,
+            {"drawn": leaky},
+        )
 
 
-def test_generator_of_the_test_split_is_known_by_name_where_the_content_is_another(files):
-    test = open_source(SourceSpec(path=files["test"]))
+def test_generator_of_the_test_split_is_known_by_name_where_the_content_is_another(striped_files):
+    test = open_source(SourceSpec(path=striped_files["test"]))
     most = test.take(np.arange(100))
     leaky = replace(most, trained_on=seen(most))
     with pytest.raises(SpecError, match="drawn"):
-        refuse_leaks(spec_of(files, path=files["test"]), test, {"drawn": leaky})
+        refuse_leaks(spec_of(striped_files, path=striped_files["test"]), test, {"drawn": leaky})
 
 
-def test_converted_test_images_are_known_by_what_their_files_hold(files):
-    test = open_source(SourceSpec(path=files["test"]))
+def test_converted_test_images_are_known_by_what_their_files_hold(striped_files):
+    test = open_source(SourceSpec(path=striped_files["test"]))
     leaky = replace(test, trained_on={**seen(test), "name": "elsewhere"})
-    small = {"path": files["test"], "image_size": 4, "channels": 3}
+    small = {"path": striped_files["test"], "image_size": 4, "channels": 3}
     converted = open_source(SourceSpec(**small))
     with pytest.raises(SpecError, match="drawn"):
-        refuse_leaks(spec_of(files, **small), converted, {"drawn": leaky})
+        refuse_leaks(spec_of(striped_files, **small), converted, {"drawn": leaky})
 
 
-def test_generator_of_the_training_images_passes(files):
-    train, test = (open_source(SourceSpec(path=files[name])) for name in ("train", "test"))
+def test_generator_of_the_training_images_passes(striped_files):
+    train, test = (open_source(SourceSpec(path=striped_files[name])) for name in ("real", "test"))
     honest = replace(train, trained_on=seen(train))
-    refuse_leaks(spec_of(files, path=files["test"]), test, {"drawn": honest})
+    refuse_leaks(spec_of(striped_files, path=striped_files["test"]), test, {"drawn": honest})
 
 
-def test_overlap_is_counted_and_much_of_it_refused(files):
-    train, test = (open_source(SourceSpec(path=files[name])) for name in ("train", "test"))
+def test_overlap_is_counted_and_much_of_it_refused(striped_files):
+    train, test = (open_source(SourceSpec(path=striped_files[name])) for name in ("real", "test"))
     none = count_overlap(test, train, {})
     assert none == {"real": 0}
     mixed = replace(train, images=np.concatenate([train.images[:-5], test.images[:5]]))
@@ -89,9 +83,15 @@ def test_overlap_is_counted_and_much_of_it_refused(files):
         count_overlap(test, mixed, {})
 
 
-def test_description_gives_both_numbers(files):
-    train = open_source(SourceSpec(path=files["train"]))
+def test_description_gives_both_numbers(striped_files):
+    train = open_source(SourceSpec(path=striped_files["real"]))
     text = describe(replace(train, trained_on=seen(train)), owner="this arm", num_real=40)
     assert "120" in text
     assert "40" in text
     assert "not known" in describe(train, owner="this arm", num_real=40)
+
+
+def test_a_model_before_that_says_nothing_is_named_as_unknown(striped_files):
+    train = open_source(SourceSpec(path=striped_files["real"]))
+    words = seen_in_words(seen(train, before={"name": "model x"}))
+    assert words.endswith("and whatever model x had seen, which is not known")
