@@ -140,6 +140,15 @@ class Store:
                 "give a folder, s3:// or gs://"
             )
 
+    def check_makeable(self) -> None:
+        """Refuse a root that Ray's workers cannot write to; leaves nothing behind.
+
+        Raises:
+            SpecError: with the reason.
+        """
+        self.check_shared()
+        self.check_writable()
+
     def check_reachable(self) -> None:
         """Prove that the root can be looked at; one that is not there yet passes.
 

@@ -27,6 +27,7 @@ def main() -> int:
             return _look(prepared), DONE
         if spec.preview:
             raise SpecError("preview: got true without --dry-run; add --dry-run, or leave it out")
+        prepared.store.check_makeable()
         from factory.generate.run import run  # torch and ray: after everything was checked
 
         report = run(prepared, args.address)

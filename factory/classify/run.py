@@ -64,8 +64,7 @@ def run(prepared: Prepared, address: str | None = None) -> ClassifyReport:
     """
     started = time.monotonic()
     store, spec = Store(prepared.root), prepared.spec
-    store.check_shared()
-    store.check_writable()
+    store.check_makeable()
     store.put(ASKED_NAME, spec.model_dump_json(indent=1).encode())
     zero_shot = zero_shot_result(store, spec.zero_shot, prepared.sources.test)
     pending = prepared.pending()

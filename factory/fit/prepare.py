@@ -81,8 +81,7 @@ def claim(prepared: Prepared) -> None:
         SpecError: if the root cannot be written or another fit was faster.
     """
     store = Store(prepared.root)
-    store.check_shared()
-    store.check_writable()
+    store.check_makeable()
     claim_root(store, prepared.root_spec)
 
 

@@ -112,8 +112,7 @@ def run(
     """
     started = time.monotonic()
     store = prepared.store
-    store.check_shared()
-    store.check_writable()
+    store.check_makeable()
     # A cluster that does not answer is found out before the root is claimed.
     with connect(address) if prepared.num_pending else nullcontext():
         opened, mended = open_root(prepared)
