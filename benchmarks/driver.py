@@ -18,12 +18,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from factory.cluster import WAVE
+from factory.diffusion.sampler import Drawn
 from factory.generate.prepare import Prepared, open_root, prepare
 from factory.generate.run import run
 from factory.generate.shard import MakeShard
+from factory.plan import Candidate
 from factory.records import Device
 from factory.resolve import Resolved
 from factory.spec import GenerateSpec
@@ -38,9 +39,10 @@ class BlackImages:
 
     device = Device(kind="none", versions={})
 
-    def __call__(self, class_names: Sequence[str], seeds: Sequence[int]) -> NDArray[np.uint8]:
+    def __call__(self, batch: Sequence[Candidate]) -> Drawn:
         """Zeros, uint8 [N, 28, 28, 1]."""
-        return np.zeros((len(seeds), 28, 28, 1), np.uint8)
+        size = len(batch)
+        return Drawn(np.zeros((size, 28, 28, 1), np.uint8), ({},) * size, (None,) * size)
 
 
 class MemoryByWave:

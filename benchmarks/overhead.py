@@ -107,21 +107,20 @@ def draw_shards(resolved: Resolved, folder: Path) -> None:
         quota, samples = plan.quota(shard), []
         for start in range(0, quota, plan.batch_size):
             batch = plan.batch(shard, start // plan.batch_size)
-            names = [plan.class_names[candidate.label] for candidate in batch]
-            images = sampler(names, [candidate.seed for candidate in batch])
-            wanted = list(zip(batch, names, images, strict=True))[: quota - start]
+            images = sampler(batch).images
+            wanted = list(zip(batch, images, strict=True))[: quota - start]
             samples += [bare_sample(resolved, *one) for one in wanted]
         shard_bytes = write_parquet(samples, plan.class_names)
         (folder / f"{shard:05d}.parquet").write_bytes(shard_bytes)
 
 
-def bare_sample(
-    resolved: Resolved, candidate: Candidate, class_name: str, image: NDArray[np.uint8]
-) -> Sample:
+def bare_sample(resolved: Resolved, candidate: Candidate, image: NDArray[np.uint8]) -> Sample:
     """Encode one image, uint8 [H, W, C], as the stage does; without provenance."""
+    assert candidate.label is not None
+    assert candidate.class_name is not None
     level = resolved.spec.output.compress_level
     png = encode_png(image, mark=TRAINED_ALGORITHMIC_MEDIA, compress_level=level)
-    return Sample(candidate.key, png, candidate.label, class_name, provenance={})
+    return Sample(candidate.key, png, candidate.label, candidate.class_name, provenance={})
 
 
 def rounded(rates: Rates, digits: int) -> dict[str, float]:

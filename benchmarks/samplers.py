@@ -13,10 +13,10 @@ import time
 import numpy as np
 import torch
 
-from factory.diffusion.draw import EdmSampler
+from factory.diffusion.edm_sampler import EdmSampler
 from factory.diffusion.samplers import karras_sigmas
 from factory.metrics.frechet import frechet_distance, moments
-from factory.resolve import open_model
+from factory.models import open_model
 from factory.seeds import hash_seed
 from factory.sources.open import open_source
 from factory.spec import EdmGenerator, SourceSpec
@@ -77,7 +77,7 @@ def draw(sampler: EdmSampler, num_images: int) -> tuple[np.ndarray, np.ndarray]:
     wanted = np.arange(num_images) % len(names)
     seeds = [hash_seed("samplers", index) for index in range(num_images)]
     images = [
-        sampler([names[i] for i in wanted[at : at + BATCH]], seeds[at : at + BATCH])
+        sampler.draw([names[i] for i in wanted[at : at + BATCH]], seeds[at : at + BATCH])
         for at in range(0, num_images, BATCH)
     ]
     return np.concatenate(images), wanted

@@ -118,6 +118,18 @@ def encode_png(image: NDArray[np.uint8], *, mark: str | None, compress_level: in
     return _png(_picture(image), compress_level, text)
 
 
+def mark_of(*, is_reconstructed: bool, t_re: int | None = None) -> str | None:
+    """The mark of a generated image.
+
+    Args:
+        is_reconstructed: whether it was drawn from a real image.
+        t_re: noise level that it was drawn from then; at 0 it is the real image, without a mark.
+    """
+    if not is_reconstructed:
+        return TRAINED_ALGORITHMIC_MEDIA
+    return None if t_re == 0 else COMPOSITE_WITH_TRAINED_ALGORITHMIC_MEDIA
+
+
 def read_mark(data: bytes) -> str | None:
     """Name of the IPTC digital source type in an encoded image's XMP; None if it has none.
 
@@ -137,6 +149,27 @@ def pixel_digest(image: NDArray[np.uint8]) -> str:
         raise ValueError(f"image is {_describe(image)}; give uint8 [H, W, C]")
     shape = ",".join(str(size) for size in image.shape)
     return hashlib.sha256(shape.encode() + b":" + image.tobytes()).hexdigest()
+
+
+def resize(image: NDArray[np.uint8], size: int, *, resample: str) -> NDArray[np.uint8]:
+    """Resize the shorter side to `size` px, then cut the centre square.
+
+    Args:
+        image: uint8 [H, W, C].
+        size: side of the result, px.
+        resample: Pillow's name of the filter, e.g. "lanczos".
+
+    Returns:
+        uint8 [size, size, C].
+    """
+    picture = _picture(image)
+    shorter = min(picture.size)
+    # Pillow copies a picture that has its size already.
+    width, height = (round(side * size / shorter) for side in picture.size)
+    picture = picture.resize((width, height), Image.Resampling[resample.upper()])
+    left, top = (width - size) // 2, (height - size) // 2
+    resized = np.asarray(picture.crop((left, top, left + size, top + size)))
+    return resized[:, :, None] if resized.ndim == 2 else resized
 
 
 def contact_sheet(

@@ -12,7 +12,7 @@ more samples counts. A file in data/ that no counting record names does not exis
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal, NamedTuple
 
 from pydantic import ValidationError
@@ -56,7 +56,7 @@ class ShardRecord(Frozen):
     """Reason -> candidates rejected; accepted + rejected = num_candidates."""
     device: Device
     seconds: dict[str, float]
-    """Wall-clock time by step: `sample`, `encode`, `commit`."""
+    """Wall-clock time by step: `swap` (of adapters), `sample`, `select`, `encode`, `commit`."""
 
     @property
     def name(self) -> str:
@@ -190,6 +190,31 @@ def sweep(store: Store, records: dict[int, ShardRecord], strays: Iterable[str]) 
     done = [name for name in strays if _is_superseded(name, records)]
     store.delete(done)
     return done
+
+
+def chain_trained_on(
+    last: dict[str, Any] | None, *before: dict[str, Any] | None
+) -> dict[str, Any] | None:
+    """What was seen last, and before that, and before that, ..., linked by `before`.
+
+    Each link says `name`, `split`, `num_images` and `digest` of real data, or only the `name` of a
+    model of which nothing is known; None is no link. What was seen already is not said again.
+    """
+    if last is None:
+        return chain_trained_on(*before) if before else None
+    links = [*_links(last), *(link for other in before for link in _links(other))]
+    chained: dict[str, Any] | None = None
+    for number, link in reversed(list(enumerate(links))):
+        if link in links[:number]:
+            continue
+        chained = link if chained is None else {**link, "before": chained}
+    return chained
+
+
+def _links(seen: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
+    while seen is not None:
+        yield {name: value for name, value in seen.items() if name != "before"}
+        seen = seen.get("before")
 
 
 def dataset_digest(records: dict[int, ShardRecord]) -> str:

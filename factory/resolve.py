@@ -1,81 +1,52 @@
 """Pin what a spec asks by content: a spec becomes a resolved spec with a fingerprint."""
 
-import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
-
-from factory.plan import Plan, class_counts
-from factory.records import RootSpec
-from factory.spec import EdmGenerator, GenerateSpec, SpecError, fingerprint
-
-ASSETS = Path(__file__).parent / "assets"
-_INDEX = "model_index.json"
-_WEIGHTS = (".safetensors", ".bin")
-_HASHED = {".json", ".txt", ".model", *_WEIGHTS}
-"""Files that loading a model can read; cards and pictures beside them change nothing."""
-
-
-class ModelConfig(BaseModel):
-    """The part of an EdmPipeline's model_index.json that planning needs."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    class_name: Literal["EdmPipeline"] = Field(alias="_class_name")
-    name: str
-    id2label: dict[str, str] = Field(min_length=1)
-    image_size: int
-    patch_size: int
-    label_dropout: float
-    trained_on: dict[str, Any] | None
-
-    @field_validator("id2label")
-    @classmethod
-    def _complete(cls, names: dict[str, str]) -> dict[str, str]:
-        if sorted(names) != sorted(str(label) for label in range(len(names))):
-            raise ValueError(f"labels are {sorted(names)}; give 0 to {len(names) - 1}")
-        if len(set(names.values())) != len(names):
-            raise ValueError(f"class names are {list(names.values())}; name each class once")
-        return names
-
-
-@dataclass(frozen=True, slots=True)
-class ModelFolder:
-    """A model in diffusers' folder format, pinned."""
-
-    path: str
-    """Local folder, or Hub id."""
-    revision: str | None
-    """Commit on the Hub; None for a local folder."""
-    digest: str
-    """sha256 over the folder's files, or the commit."""
-    config: ModelConfig
-    is_embedded: bool = False
-
-    @property
-    def name(self) -> str:
-        """What provenance calls the model: its Hub id, or its own name, wherever it lies."""
-        return self.path if self.revision is not None else self.config.name
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Class names in the order of the model's labels."""
-        names = self.config.id2label
-        return tuple(names[str(label)] for label in range(len(names)))
+from factory.adapters import Adapter
+from factory.inputs import (
+    Inputs,
+    decide_class_names,
+    decide_layout,
+    open_inputs,
+)
+from factory.mapping import ResolvedMapping, read_id2label, resolve_mapping
+from factory.models import ModelFolder, PinnedFolder, PipelineFolder
+from factory.plan import Layout, Plan, make_plan
+from factory.prompts import ResolvedPrompts, resolve_prompts
+from factory.records import RootSpec, chain_trained_on
+from factory.sources.open import open_source
+from factory.spec import (
+    DitGenerator,
+    Filter,
+    GenerateSpec,
+    Labeller,
+    NearRealFilter,
+    SourceSpec,
+    TextToImageGenerator,
+    fingerprint,
+)
+from factory.vision.labeller_config import labeller_trained_on
 
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """A spec with every input pinned: what is asked, its plan, and where the model lies."""
+    """A spec with every input pinned: what is asked, its plan, and where all that it needs lies."""
 
     spec: GenerateSpec
     root_spec: RootSpec
     plan: Plan
-    model: ModelFolder
+    model: ModelFolder | PipelineFolder
+    mapping: ResolvedMapping | None = None
+    """Of an ImageNet model: the fine classes of each class."""
+    prompts: ResolvedPrompts | None = None
+    """Of a text-to-image model."""
+    adapters: Mapping[str, Adapter] = field(default_factory=dict)
+    """Class -> what was trained for it, of a text-to-image model."""
+    classifiers: Mapping[str, PinnedFolder] = field(default_factory=dict)
+    """What the spec calls a classifier -> where it lies."""
 
     @property
     def fingerprint(self) -> str:
@@ -87,39 +58,67 @@ def resolve(spec: GenerateSpec) -> Resolved:
     """Pin every input of `spec` by content.
 
     Raises:
-        SpecError: if the model cannot be read, does not know a class that is asked for, or takes
-            no guidance though guidance is asked for.
+        SpecError: if something that it names cannot be had, or its parts do not fit together.
     """
-    model = open_model(spec.generator)
-    class_names = spec.class_names or model.class_names
-    unknown = [name for name in class_names if name not in model.class_names]
-    if unknown:
-        raise SpecError(
-            f"class_names: {unknown} are no classes of model {spec.generator.model}; "
-            f"it knows {list(model.class_names)}"
-        )
-    if spec.generator.guidance_scale != 1 and not model.config.label_dropout:
-        raise SpecError(
-            f"generator.guidance_scale: is {spec.generator.guidance_scale}, but model "
-            f"{spec.generator.model} was trained with label_dropout 0 and takes no guidance; give 1"
-        )
-    layout = spec.layout or (
-        "by_class" if isinstance(spec.images_per_class, dict) else "interleaved"
+    spec = _with_absolute_paths(spec)
+    inputs = open_inputs(spec)
+    class_names = decide_class_names(spec, inputs)
+    mapping = prompts = None
+    match spec.generator:
+        case DitGenerator() as generator:
+            id2label = read_id2label(inputs.model.local(config_only=True))
+            mapping = resolve_mapping(generator.mapping, id2label)
+        case TextToImageGenerator() as generator:
+            phrases = {name: adapter.phrase for name, adapter in inputs.adapters.items()}
+            prompts = resolve_prompts(generator.prompts, class_names, phrases)
+        case _:
+            pass
+    layout = decide_layout(spec)
+    counts = None if inputs.start is None else inputs.start.class_counts
+    identity = _identity(spec, inputs, class_names, layout) | {
+        "mapping": None if mapping is None else mapping.model_dump(mode="json"),
+        "prompts": None if prompts is None else prompts.model_dump(mode="json"),
+    }
+    root_spec = RootSpec(
+        fingerprint=fingerprint(identity),
+        identity=identity,
+        asked=_asked(spec, inputs),
+        trained_on=_trained_on(spec, inputs),
     )
-    plan = Plan(
-        name=spec.name,
-        class_names=class_names,
-        counts=class_counts(spec, class_names),
-        layout=layout,
-        shard_size=spec.shard_size,
-        batch_size=spec.batch_size,
-        seed=spec.seed,
+    return Resolved(
+        spec=spec,
+        root_spec=root_spec,
+        plan=make_plan(spec, class_names, layout=layout, source_counts=counts),
+        model=inputs.model,
+        mapping=mapping,
+        prompts=prompts,
+        adapters=inputs.adapters,
+        classifiers=inputs.classifiers,
     )
-    identity = {
+
+
+def _identity(
+    spec: GenerateSpec, inputs: Inputs, class_names: tuple[str, ...], layout: Layout
+) -> dict[str, Any]:
+    start, reconstruct = inputs.start, spec.reconstruct
+    left_out = {"model", "revision", "guidance_weight", "mapping", "prompts", "adapters"}
+    generator = spec.generator.model_dump(mode="json", exclude=left_out)
+    return {
         "name": spec.name,
-        "generator": spec.generator.model_dump(mode="json", exclude={"model", "revision"})
-        | {"digest": model.digest},
+        "generator": generator
+        | {
+            "guidance_scale": spec.generator.scale,
+            "digest": inputs.model.digest,
+            "adapters": {name: adapter.digest for name, adapter in inputs.adapters.items()},
+        },
         "class_names": list(class_names),
+        "labels": spec.labels,
+        "labeller": None if spec.labeller is None else _pinned(spec.labeller, inputs),
+        "filters": [_pinned(filter_, inputs) for filter_ in spec.filters],
+        "reconstruct": reconstruct
+        and start
+        and reconstruct.model_dump(mode="json", exclude={"source", "passes"})
+        | {"digest": start.digest, "class_counts": start.class_counts},
         "seed": spec.seed,
         "layout": layout,
         "shard_size": spec.shard_size,
@@ -127,124 +126,97 @@ def resolve(spec: GenerateSpec) -> Resolved:
         "threads": spec.threads,
         "output": spec.output.model_dump(mode="json"),
     }
+
+
+def _pinned(part: Labeller | Filter, inputs: Inputs) -> dict[str, Any]:
+    """A section without paths, with the digests of what they name."""
+    tree = part.model_dump(mode="json")
+    tree.pop("revision", None)
+    for field_ in ("model", "features"):
+        name = tree.get(field_)
+        if name in inputs.classifiers:
+            tree[field_] = inputs.classifiers[name].digest
+    if isinstance(part, NearRealFilter):
+        tree |= {
+            "real": open_source(part.real).digest,
+            "held_out": open_source(part.held_out).digest,
+        }
+    return tree
+
+
+def _asked(spec: GenerateSpec, inputs: Inputs) -> dict[str, Any]:
+    """The spec, its folders absolute and its revisions commits: whoever draws from the root again
+    may stand in another folder, or come after a push."""
     asked = spec.model_dump(mode="json", exclude={"resources", "recheck", "preview"})
-    if not model.is_embedded:
-        # Whoever draws from this root again may stand in another folder, or come after a push.
-        asked["generator"] |= {"model": model.path, "revision": model.revision}
-    root_spec = RootSpec(
-        fingerprint=fingerprint(identity),
-        identity=identity,
-        asked=asked,
-        trained_on=model.config.trained_on,
-    )
-    return Resolved(spec=spec, root_spec=root_spec, plan=plan, model=model)
+    # As it can be read again: of two ways to say a thing, one.
+    asked["generator"] |= {"guidance_scale": spec.generator.scale}
+    asked["generator"].pop("guidance_weight", None)
+    if isinstance(spec.generator, TextToImageGenerator):
+        prompts = spec.generator.prompts.model_dump(mode="json", exclude_defaults=True)
+        asked["generator"]["prompts"] = prompts
+    if not inputs.model.is_embedded:
+        asked["generator"] |= {"model": inputs.model.path, "revision": inputs.model.revision}
+    for section in [asked["labeller"], *asked["filters"]]:
+        for field_ in ("model", "features"):
+            folder = inputs.classifiers.get((section or {}).get(field_, ""))
+            if folder is not None:
+                section[field_] = folder.path
+                if "revision" in section:
+                    section["revision"] = folder.revision
+    return asked
 
 
-def open_model(generator: EdmGenerator, *, field: str = "generator.model") -> ModelFolder:
-    """Find a model by embedded name, folder or Hub id, and pin its content.
-
-    Args:
-        generator: names the model.
-        field: where the spec names it, for errors.
-
-    Raises:
-        SpecError: if it cannot be found or read, or is no model of this kind.
-    """
-    name = generator.model
-    is_embedded = Path(name).name == name and (ASSETS / name / _INDEX).is_file()
-    folder = ASSETS / name if is_embedded else Path(name).expanduser()
-    if folder.is_dir():
-        if generator.revision is not None:
-            raise SpecError(
-                f"generator.revision: is {generator.revision}, but {name} is a local folder; "
-                "leave it out"
+def _with_absolute_paths(spec: GenerateSpec) -> GenerateSpec:
+    """Actors stand in other folders than the job."""
+    changes: dict[str, Any] = {
+        "filters": tuple(
+            filter_.model_copy(
+                update={
+                    "real": _absolute_source(filter_.real),
+                    "held_out": _absolute_source(filter_.held_out),
+                }
             )
-        config = _read_config(folder / _INDEX, field)
-        digest = folder_digest(folder, field=field)
-        return ModelFolder(str(folder.resolve()), None, digest, config, is_embedded)
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        embedded = sorted(path.parent.name for path in ASSETS.glob(f"*/{_INDEX}"))
-        raise SpecError(
-            f"{field}: {name} is no folder and no embedded model; embedded: {embedded}, "
-            "or give a folder in diffusers' format or org/name on the Hugging Face Hub"
+            if isinstance(filter_, NearRealFilter)
+            else filter_
+            for filter_ in spec.filters
         )
-    from huggingface_hub import hf_hub_download
-
-    with hub_errors(name, field=field, instead="a folder in diffusers' format"):
-        commit = hub_commit(name, generator.revision)
-        index = Path(hf_hub_download(name, _INDEX, revision=commit))
-    return ModelFolder(name, commit, commit, _read_config(index, field))
-
-
-@contextmanager
-def hub_errors(name: str, *, field: str, instead: str) -> Iterator[None]:
-    """Within it, a repository that cannot be had from the Hub is a `SpecError`.
-
-    Args:
-        name: the repository.
-        field: where the spec names it.
-        instead: what the spec may name instead.
-    """
-    import httpx2  # huggingface_hub lets its transport errors through as they are
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
-
-    try:
-        yield
-    except (
-        HfHubHTTPError,
-        HFValidationError,
-        OfflineModeIsEnabled,
-        httpx2.TransportError,
-        OSError,
-    ) as error:
-        reason = str(error).splitlines()[0]
-        raise SpecError(
-            f"{field}: {name} is no folder and cannot be had from the Hugging Face Hub ({reason}); "
-            f"give {instead}"
-        ) from None
+    }
+    if spec.reconstruct is not None:
+        source = _absolute_source(spec.reconstruct.source)
+        changes["reconstruct"] = spec.reconstruct.model_copy(update={"source": source})
+    generator = spec.generator
+    if isinstance(generator, TextToImageGenerator):
+        prompts = generator.prompts
+        if prompts.file is not None:
+            prompts = prompts.model_copy(update={"file": _absolute(prompts.file)})
+        adapters = generator.adapters and _absolute(generator.adapters)
+        update = {"prompts": prompts, "adapters": adapters}
+        changes["generator"] = generator.model_copy(update=update)
+    return spec.model_copy(update=changes)
 
 
-def hub_commit(name: str, revision: str | None) -> str:
-    """The commit that a revision of a model on the Hub is now."""
-    from huggingface_hub import HfApi
-
-    commit = HfApi().model_info(name, revision=revision).sha
-    assert commit is not None
-    return commit
+def _absolute_source(source: SourceSpec) -> SourceSpec:
+    return source.model_copy(update={"path": _absolute(source.path)})
 
 
-def folder_digest(folder: Path, *, field: str) -> str:
-    """sha256 over the names and contents of all that loading a model can read; hex.
-
-    Raises:
-        SpecError: if there are no weights, or a file cannot be read.
-    """
-    total = hashlib.sha256()
-    files = sorted(p for p in folder.rglob("*") if p.suffix in _HASHED and p.is_file())
-    if not any(path.suffix in _WEIGHTS for path in files):
-        raise SpecError(f"{field}: {folder} holds no {' or '.join(_WEIGHTS)} weights")
-    for path in files:
-        try:
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        except OSError as error:
-            raise SpecError(f"{field}: {path} cannot be read ({error.strerror})") from None
-        total.update(f"{path.relative_to(folder).as_posix()} {digest}\n".encode())
-    return total.hexdigest()
+def _absolute(path: str) -> str:
+    """A file or folder that is there by its absolute path; anything else as it is."""
+    local = Path(path).expanduser()
+    return str(local.resolve()) if local.exists() else path
 
 
-def _read_config(path: Path, field: str) -> ModelConfig:
-    try:
-        return ModelConfig.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise SpecError(
-            f"{field}: {path} cannot be read ({error.strerror}); a "
-            "model folder in diffusers' format holds one"
-        ) from None
-    except ValidationError as error:
-        wrong = "; ".join(
-            f"{'.'.join(map(str, item['loc'])) or 'file'}: {item['msg']}" for item in error.errors()
-        )
-        raise SpecError(
-            f"{field}: {path} describes no EDM model ({wrong}); "
-            "generator kind edm needs a folder as jobs/fit.py makes it"
-        ) from None
+def _trained_on(spec: GenerateSpec, inputs: Inputs) -> dict[str, Any] | None:
+    """The real data behind the images: what the generator had seen, and all that steers it."""
+    model, start = inputs.model, inputs.start
+    trained = model.config.trained_on if isinstance(model, ModelFolder) else model.trained_on
+    others: list[dict[str, Any] | None] = []
+    others += [adapter.trained_on for adapter in inputs.adapters.values()]
+    if start is not None:
+        others.append(start.seen)
+    if spec.labeller is not None:
+        folder = inputs.classifiers[spec.labeller.model].local(config_only=True)
+        others.append(labeller_trained_on(folder))
+    others = [link for link in others if link is not None]
+    if trained is None and others:
+        trained = {"name": f"model {model.name}"}
+    return chain_trained_on(trained, *others)

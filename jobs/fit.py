@@ -1,4 +1,4 @@
-"""Train a class-conditional diffusion model on a real source.
+"""Train a diffusion model on a real source.
 
     python jobs/fit.py [spec.yaml] [key.path=value ...] [--root URL] [--address ADDR] [--dry-run]
 

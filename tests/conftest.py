@@ -22,8 +22,17 @@ hypothesis.settings.load_profile("suite")
 CLASS_NAMES = ("cat", "dog", "T-shirt/top")
 
 
-def save_tiny_model(folder: Path, *, seed: int = 0, label_dropout: float = 0.1) -> Path:
-    """A random EDM model of 8x8 RGB images and three classes, in diffusers' folder format."""
+def save_tiny_model(
+    folder: Path,
+    *,
+    seed: int = 0,
+    label_dropout: float = 0.1,
+    class_names: tuple[str, ...] = CLASS_NAMES,
+) -> Path:
+    """A random EDM model of 8x8 RGB images and three classes, in diffusers' folder format.
+
+    Without class names it is unconditional.
+    """
     from factory.diffusion.edm import new_pipeline
     from factory.seeds import seeded
     from factory.spec import DenoiserShape
@@ -33,7 +42,7 @@ def save_tiny_model(folder: Path, *, seed: int = 0, label_dropout: float = 0.1) 
         pipeline = new_pipeline(
             shape,
             name="tiny",
-            class_names=CLASS_NAMES,
+            class_names=class_names,
             image_size=8,
             channels=3,
             label_dropout=label_dropout,

@@ -5,10 +5,23 @@ from pathlib import Path
 import pytest
 
 from factory.resolve import resolve
-from factory.spec import ClassifySpec, FitSpec, GenerateSpec, load_spec
+from factory.spec import (
+    AdaptSpec,
+    ClassifySpec,
+    FitSpec,
+    GenerateSpec,
+    WritePromptsSpec,
+    load_spec,
+)
 
 SPECS = sorted((Path(__file__).parents[1] / "jobs" / "specs").glob("*.yaml"))
-KINDS = {"generate": GenerateSpec, "fit": FitSpec, "classify": ClassifySpec}
+KINDS = {
+    "adapt": AdaptSpec,
+    "classify": ClassifySpec,
+    "fit": FitSpec,
+    "generate": GenerateSpec,
+    "prompts": WritePromptsSpec,
+}
 
 
 @pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)

@@ -14,14 +14,25 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 ROWS = [
     ["spec", "seeds"],
     ["store", "images", "progress"],
-    ["records", "plan"],
-    ["resolve"],
+    ["records", "plan", "models", "mapping", "prompts", "captions", "text_schedulers"],
+    ["adapters"],
     ["shards"],
     ["sources"],
     ["vision", "metrics"],
+    ["inputs"],
+    ["resolve"],
     ["diffusion"],
     ["cluster", "cli"],
-    ["fit", "adapt", "generate", "verify", "evaluate", "classify", "publish"],
+    [
+        "fit",
+        "adapt",
+        "write_prompts",
+        "generate",
+        "verify",
+        "evaluate",
+        "classify",
+        "publish",
+    ],
     ["tune", "reproduce"],
 ]
 ROW_OF = {name: row for row, names in enumerate(ROWS) for name in names}

@@ -1,10 +1,11 @@
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factory.plan import Plan, class_counts, parse_key, slug
+from factory.plan import REDRAWS, Plan, class_counts, parse_key, slug
 from factory.spec import GenerateSpec, SpecError
 
 NAMES = ("a", "b", "c")
@@ -95,6 +96,51 @@ def test_parse_key_refuses_what_is_no_key(key):
 def test_class_counts_names_an_unknown_class():
     with pytest.raises(SpecError, match=r"\['z'\].*'a', 'b', 'c'"):
         class_counts(GenerateSpec(images_per_class={"z": 1, "a": 2}), NAMES)
+
+
+@given(st.tuples(sizes, sizes, sizes), st.integers(3, 12))
+def test_pool_gives_exact_counts_in_shards_that_only_grow(counts, shard_size):
+    plan = make_plan(counts, "pool", shard_size)
+    quotas = [plan.quotas(s) for s in plan.shards()]
+    assert tuple(sum(q[label] for q in quotas) for label in range(3)) == counts
+    assert all(0 < sum(q) <= shard_size for q in quotas)
+    more = make_plan([n + 5 for n in counts], "pool", shard_size)
+    assert all(
+        few <= many
+        for s in plan.shards()
+        for few, many in zip(plan.quotas(s), more.quotas(s), strict=True)
+    )
+
+
+@given(sizes, st.sampled_from(["interleaved", "by_class"]), st.integers(1, 9))
+def test_quotas_of_classes_are_those_of_the_candidates(total, layout, shard_size):
+    plan = make_plan(balanced(total), layout, shard_size)
+    for shard in plan.shards():
+        found = Counter(plan.candidate(shard, i).label for i in range(plan.quota(shard)))
+        assert plan.quotas(shard) == tuple(found[label] for label in range(3))
+
+
+@given(st.integers(0, 9), st.integers(0, 500))
+def test_redraws_of_a_source_image_keep_its_turn_and_its_batch(shard, number):
+    plan = replace(make_plan((30, 30, 30), "by_class"), reconstructs=True)
+    batch = plan.batch(shard, number)
+    assert {plan.batch_of(candidate.index) for candidate in batch} == {number}
+    again = plan.batch(shard, number + 1) if (number + 1) % REDRAWS else batch
+    assert [c.turn for c in batch] == [c.turn for c in again]
+
+
+def test_reconstructions_go_through_a_class_in_order():
+    plan = replace(make_plan((20, 0, 20), "by_class"), reconstructs=True)
+    first = [
+        candidate
+        for shard in plan.shards()
+        for number in plan.batches(shard, 0)
+        for candidate in plan.batch(shard, number)
+        if candidate.index // REDRAWS < plan.quota(shard)
+    ]
+    for name in "a", "c":
+        assert [c.turn for c in first if c.class_name == name] == list(range(20))
+    assert len({c.key for c in first}) == len({c.seed for c in first}) == 40
 
 
 def test_golden_seed_and_key():

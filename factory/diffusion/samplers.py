@@ -11,6 +11,9 @@ import torch
 Denoiser = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """(x [N, C, H, W], sigma [N]) -> denoised [N, C, H, W]."""
 
+Loop = Callable[[Denoiser, torch.Tensor, torch.Tensor], torch.Tensor]
+"""`euler` or `heun`."""
+
 
 def karras_sigmas(
     num_steps: int, *, sigma_min: float, sigma_max: float, rho: float
@@ -31,7 +34,8 @@ def euler(denoiser: Denoiser, x: torch.Tensor, sigmas: torch.Tensor) -> torch.Te
     Args:
         denoiser: D.
         x: images at noise level `sigmas[:, 0]`, [N, C, H, W].
-        sigmas: float64 [N, S + 1], falling along each row; equal neighbours leave an image alone.
+        sigmas: float64 [N, S + 1], falling along each row; equal neighbours leave an image alone,
+            and cost nothing where all images have them.
 
     Returns:
         Images at level `sigmas[:, -1]`, in the dtype of `x`. S network evaluations.
@@ -52,6 +56,8 @@ def _integrate(
 ) -> torch.Tensor:
     state = x.double()
     for now, then in zip(sigmas.T[:-1], sigmas.T[1:], strict=True):
+        if bool((then == now).all()):
+            continue
         step = _column(then - now)
         slope = _slope(denoiser, state, now, x.dtype)
         ahead = state + step * slope

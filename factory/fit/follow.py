@@ -64,7 +64,9 @@ class Follow:
         )
         if row.verdict is None:
             return line
-        return (
-            f"{line}; Frechet distance {row.verdict.frechet_distance:.3f}, "
-            f"agreement {row.verdict.agreement:.1%}"
+        verdict = row.verdict
+        line = (
+            f"{line}; validation loss {verdict.validation_loss:.4f}, "
+            f"Frechet distance {verdict.frechet_distance:.3f}"
         )
+        return line if verdict.agreement is None else f"{line}, agreement {verdict.agreement:.1%}"

@@ -1,9 +1,13 @@
 """What a training run leaves behind: rows of its curve, and its report."""
 
+from collections.abc import Sequence
+from typing import Literal
+
 from factory.records import Device
 from factory.spec import Frozen
 
 HISTORY_NAME = "history.jsonl"
+LOSS_NAME = "loss.png"
 REPORT_NAME = "report.json"
 MODEL_FOLDER = "model"
 
@@ -13,13 +17,16 @@ class Verdict(Frozen):
 
     images: int
     """Training images it had seen."""
+    validation_loss: float
+    """Mean loss on the held-out images, with the same noise at every checkpoint of a run."""
     frechet_distance: float
     """Between drawn and held-out real images, in the judging classifier's features."""
-    agreement: float
-    """Share of drawn images in which the classifier sees the class that was asked for."""
     num_samples: int
     images_per_second: float
     """Speed of the sampler."""
+    agreement: float | None = None
+    """Share of drawn images in which the classifier sees the class that was asked for; None of an
+    unconditional model."""
 
 
 class Row(Frozen):
@@ -34,6 +41,42 @@ class Row(Frozen):
     """Time spent in optimizer steps so far."""
     verdict: Verdict | None = None
     """At a checkpoint: how the model was judged."""
+
+
+def verdicts_of(history: Sequence[Row]) -> list[Verdict]:
+    """Those of the checkpoints, in the order of the run."""
+    return [row.verdict for row in history if row.verdict]
+
+
+def out_of_patience(history: Sequence[Row], patience: int | None) -> bool:
+    """Whether `patience` checkpoints in a row were without a lower validation loss."""
+    verdicts = verdicts_of(history)
+    if patience is None or not verdicts:
+        return False
+    return len(verdicts) - 1 - verdicts.index(lowest_loss(verdicts)) >= patience
+
+
+def lowest_loss(verdicts: Sequence[Verdict]) -> Verdict:
+    """The checkpoint with the lowest validation loss, the first of equals."""
+    return min(verdicts, key=lambda verdict: verdict.validation_loss)
+
+
+def best_sample(verdicts: Sequence[Verdict]) -> Verdict:
+    """The checkpoint with the lowest Frechet distance, the first of equals."""
+    return min(verdicts, key=lambda verdict: verdict.frechet_distance)
+
+
+def kept_of(
+    verdicts: Sequence[Verdict], keep: Literal["best_sample", "lowest_loss", "last"]
+) -> Verdict:
+    """The checkpoint that is kept, as `metric.keep` says."""
+    match keep:
+        case "best_sample":
+            return best_sample(verdicts)
+        case "lowest_loss":
+            return lowest_loss(verdicts)
+        case "last":
+            return verdicts[-1]
 
 
 class Referee(Frozen):
@@ -61,11 +104,17 @@ class FitReport(Frozen):
     num_source_images: int
     num_images: int
     """Training images seen in all."""
+    stopped_early: bool
+    """Whether the validation loss ended the run before its length."""
     num_parameters: int
     loss: float
     """Mean loss of the last row."""
     kept: Verdict
-    """The checkpoint that was kept: the one with the lowest distance."""
+    """The checkpoint that became the model."""
+    best_sample: Verdict
+    """The checkpoint with the lowest Frechet distance."""
+    lowest_loss: Verdict
+    """The checkpoint with the lowest validation loss."""
     referee: Referee
     training_seconds: float
     images_per_second: float

@@ -7,14 +7,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from factory.diffusion.draw import EdmSampler
 from factory.fit.history import Referee, Verdict
+from factory.fit.kinds import Drawer, load_drawer
 from factory.images import contact_sheet
 from factory.metrics.frechet import frechet_distance, moments
 from factory.seeds import hash_seed
 from factory.sources.parts import balanced_part
 from factory.sources.source import Source
-from factory.spec import EdmGenerator, FitSpec
+from factory.spec import FitSpec
 from factory.vision.small_cnn import SmallCnn
 
 GRID_COLUMNS = 10
@@ -31,6 +31,7 @@ class Judge:
         self._spec = spec
         self._class_names = source.class_names
         self._classifier = classifier
+        self._held_out = held_out
         features, labels = classifier.look(held_out.images)
         self._real = moments(features)
         most = len(source.class_names) * min(source.class_counts.values())
@@ -45,50 +46,53 @@ class Judge:
         )
 
     def __call__(
-        self, folder: Path, images_seen: int, device: torch.device
+        self, folder: Path, device: torch.device, *, images_seen: int, validation_loss: float
     ) -> tuple[Verdict, bytes]:
         """Draw from the model in `folder`; its verdict, and a picture with a row for each class.
 
         Every model of a run gets the same noise, so that the pictures show one thing changing.
         """
-        metric = self._spec.metric
-        generator = EdmGenerator(
-            model=str(folder),
-            scheduler="heun",
-            num_inference_steps=metric.num_inference_steps,
-            guidance_scale=1.0,
-        )
-        sampler = EdmSampler(str(folder), generator, device)
+        drawer = load_drawer(self._spec, folder, self._held_out, device)
+        wanted = self._wanted()
         started = time.monotonic()
-        images, wanted = self._draw(sampler)
+        images = self._draw(drawer, wanted)
         seconds = time.monotonic() - started
         features, labels = self._classifier.look(images)
         verdict = Verdict(
             images=images_seen,
+            validation_loss=validation_loss,
             frechet_distance=frechet_distance(moments(features), self._real),
-            agreement=float((labels == wanted).mean()),
+            agreement=None if wanted is None else float((labels == wanted).mean()),
             num_samples=len(images),
             images_per_second=len(images) / seconds,
         )
         return verdict, self._grid(images)
 
-    def _draw(self, sampler: EdmSampler) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        names, count = self._class_names, self._spec.metric.num_samples
-        wanted = np.arange(count) % len(names)
-        seeds = [
-            hash_seed(self._spec.seed, "judge", names[label], index // len(names))
-            for index, label in enumerate(wanted)
-        ]
+    def _wanted(self) -> NDArray[np.int64] | None:
+        """Labels to draw, going round; None of an unconditional model."""
+        if not self._spec.conditional:
+            return None
+        return np.arange(self._spec.metric.num_samples) % len(self._class_names)
+
+    def _draw(self, drawer: Drawer, wanted: NDArray[np.int64] | None) -> NDArray[np.uint8]:
+        count, num_classes = self._spec.metric.num_samples, len(self._class_names)
+        names: list[str | None] = [None] * count
+        seeds = [hash_seed(self._spec.seed, "judge", index) for index in range(count)]
+        if wanted is not None:
+            names = [self._class_names[label] for label in wanted]
+            seeds = [
+                hash_seed(self._spec.seed, "judge", self._class_names[label], index // num_classes)
+                for index, label in enumerate(wanted)
+            ]
         images = [
-            sampler(
-                [names[label] for label in wanted[start : start + _BATCH]],
-                seeds[start : start + _BATCH],
-            )
+            drawer.draw(names[start : start + _BATCH], seeds[start : start + _BATCH])
             for start in range(0, count, _BATCH)
         ]
-        return np.concatenate(images), wanted
+        return np.concatenate(images)
 
     def _grid(self, images: NDArray[np.uint8]) -> bytes:
+        if not self._spec.conditional:
+            return contact_sheet(images[: GRID_COLUMNS**2], columns=GRID_COLUMNS, scale=2)
         # Classes go round: every K-th image is of one class, and becomes its row.
         names = self._class_names
         columns = min(GRID_COLUMNS, len(images) // len(names))

@@ -11,6 +11,7 @@ import ray
 import ray.train
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -18,9 +19,25 @@ from factory.cluster import ActorShape, connect
 from factory.diffusion.device import describe
 from factory.fit.card import write_card
 from factory.fit.follow import Follow
-from factory.fit.history import HISTORY_NAME, MODEL_FOLDER, REPORT_NAME, FitReport, Referee, Row
+from factory.fit.history import (
+    HISTORY_NAME,
+    LOSS_NAME,
+    MODEL_FOLDER,
+    REPORT_NAME,
+    FitReport,
+    Referee,
+    Row,
+    Verdict,
+    best_sample,
+    kept_of,
+    lowest_loss,
+    verdicts_of,
+)
 from factory.fit.judge import Judge
-from factory.fit.prepare import Prepared, claim, finished, local_folder, open_sources
+from factory.fit.kinds import make_trainee
+from factory.fit.pictures import loss_curves
+from factory.fit.prepare import Prepared, claim, finished, open_sources
+from factory.fit.schedule import make_schedule
 from factory.fit.train import Trainer
 from factory.records import Device
 from factory.sources.source import Source
@@ -30,7 +47,7 @@ from factory.vision.small_cnn import SmallCnn, train_small_cnn
 
 _LOG = logging.getLogger(__name__)
 
-_STATE, _JUDGE, _BEST = "state.pt", "judge.pt", "best"
+_STATE, _JUDGE, _KEPT = "state.pt", "judge.pt", "kept"
 """Files and folder of a checkpoint."""
 _ROWS_PER_CHECKPOINT = 20
 _COLLECTIVE_TIMEOUT_SECONDS = 3600
@@ -38,7 +55,7 @@ _COLLECTIVE_TIMEOUT_SECONDS = 3600
 
 
 def run(prepared: Prepared, address: str | None = None) -> FitReport:
-    """Train until the spec's images are seen, and put the best model under `<root>/model`.
+    """Train as long as the spec says, and put the checkpoint to keep under `<root>/model`.
 
     Args:
         prepared: the fit, checked.
@@ -56,7 +73,8 @@ def run(prepared: Prepared, address: str | None = None) -> FitReport:
     with connect(address):
         trainer = _trainer(prepared)
         _LOG.info("the judging classifier is trained first, then the model")
-        with Follow(store, num_images=prepared.spec.training.num_images):
+        schedule = make_schedule(prepared.spec, len(prepared.source))
+        with Follow(store, num_images=schedule.num_images):
             result = trainer.fit()
     if result.checkpoint is None:
         raise SpecError(f"{prepared.root}: holds no checkpoint of this fit; give another --root")
@@ -74,6 +92,7 @@ def _trainer(prepared: Prepared) -> TorchTrainer:
             "root": prepared.root,
             "digests": (prepared.source.digest, prepared.held_out.digest),
             "start": prepared.start,
+            "autoencoder": prepared.autoencoder,
         },
         torch_config=TorchConfig(timeout_s=_COLLECTIVE_TIMEOUT_SECONDS),
         scaling_config=shape.group(spec.num_workers),
@@ -101,24 +120,33 @@ def _work(config: dict[str, Any]) -> None:
         gradient_accumulation_steps=spec.training.gradient_accumulation_steps,
     )
     torch.set_num_threads(spec.threads)
-    start = None if config["start"] is None else local_folder(config["start"])
-    trainer = Trainer(spec, source, accelerator, start)
+    start, autoencoder = (
+        None if config[part] is None else config[part].local() for part in ("start", "autoencoder")
+    )
+    trainee = make_trainee(spec, source, accelerator.device, start, autoencoder)
+    trainer = Trainer(spec, source, trainee, accelerator)
     with tempfile.TemporaryDirectory() as folder:
-        worker = _Worker(trainer, accelerator, Store(config["root"]), Path(folder))
+        worker = _Worker(spec, trainer, accelerator, Store(config["root"]), Path(folder))
         worker.resume()
         if accelerator.is_main_process and not trainer.done:
-            worker.judge = worker.make_judge(spec, source, held_out)
+            worker.judge = worker.make_judge(source, held_out)
         while not trainer.done:
-            worker.train(spec.metric.every_images)
-            worker.checkpoint()
+            worker.train()
+            worker.checkpoint(held_out)
 
 
 class _Worker:
     """A worker's trainer, and a folder with the files of its next checkpoint."""
 
     def __init__(
-        self, trainer: Trainer, accelerator: Accelerator, store: Store, folder: Path
+        self,
+        spec: FitSpec,
+        trainer: Trainer,
+        accelerator: Accelerator,
+        store: Store,
+        folder: Path,
     ) -> None:
+        self._spec = spec
         self._trainer = trainer
         self._accelerator = accelerator
         self._store = store
@@ -133,17 +161,20 @@ class _Worker:
         checkpoint.to_directory(self._folder)
         self._trainer.load(self._folder / _STATE)
 
-    def make_judge(self, spec: FitSpec, source: Source, held_out: Source) -> Judge:
+    def make_judge(self, source: Source, held_out: Source) -> Judge:
         """The run's classifier, trained once; it stays in the checkpoints."""
         path, device = self._folder / _JUDGE, self._accelerator.device
         if not path.exists():
-            count = spec.metric.classifier_images
-            train_small_cnn(source, num_images=count, seed=spec.seed, device=device).save(path)
-        return Judge(spec, source, held_out, SmallCnn.load(path).to(device))
+            count = self._spec.metric.classifier_images
+            train_small_cnn(source, num_images=count, seed=self._spec.seed, device=device).save(
+                path
+            )
+        return Judge(self._spec, source, held_out, SmallCnn.load(path).to(device))
 
-    def train(self, every_images: int) -> None:
-        """Make steps until the next multiple of `every_images`, or the end."""
-        trainer, row_images = self._trainer, max(1, every_images // _ROWS_PER_CHECKPOINT)
+    def train(self) -> None:
+        """Make steps until the next checkpoint is due, or the end."""
+        trainer, every_images = self._trainer, self._trainer.schedule.every_images
+        row_images = max(1, every_images // _ROWS_PER_CHECKPOINT)
         ended = False
         while not ended:
             before = trainer.images_seen
@@ -154,34 +185,40 @@ class _Worker:
                 if self._accelerator.is_main_process:
                     self._put_history()
 
-    def checkpoint(self) -> None:
+    def checkpoint(self, held_out: Source) -> None:
         """Judge the model as it is now, and hand a checkpoint to Ray Train."""
-        row = self._trainer.history[-1]
+        history = self._trainer.history
+        verdict = None if self.judge is None else self._judge(self.judge, held_out)
+        # All workers get the verdict: it may end the run for all of them.
+        verdict = broadcast_object_list([verdict])[0]
+        history[-1] = history[-1].model_copy(update={"verdict": verdict})
+        row = history[-1].model_dump(mode="json")
         if self.judge is None:
-            ray.train.report(row.model_dump(mode="json"))
+            ray.train.report(row)
             return
-        self._judge(self.judge)
+        self._put_history()
+        self._store.put(LOSS_NAME, loss_curves(history))
         self._trainer.save(self._folder / _STATE)
         (self._folder / "referee.json").write_text(self.judge.referee.model_dump_json())
         (self._folder / "device.json").write_text(_device(self._accelerator).model_dump_json())
-        row = self._trainer.history[-1]
-        ray.train.report(
-            row.model_dump(mode="json"), checkpoint=Checkpoint.from_directory(self._folder)
-        )
+        ray.train.report(row, checkpoint=Checkpoint.from_directory(self._folder))
 
-    def _judge(self, judge: Judge) -> None:
-        history, images = self._trainer.history, self._trainer.images_seen
-        fresh = self._folder / "fresh"
+    def _judge(self, judge: Judge, held_out: Source) -> Verdict:
+        images, fresh = self._trainer.images_seen, self._folder / "fresh"
         self._trainer.snapshot(fresh)
-        verdict, grid = judge(fresh, images, self._accelerator.device)
-        others = [row.verdict.frechet_distance for row in history if row.verdict]
-        if verdict.frechet_distance < min(others, default=float("inf")):
-            shutil.rmtree(self._folder / _BEST, ignore_errors=True)
-            fresh.rename(self._folder / _BEST)
+        verdict, grid = judge(
+            fresh,
+            self._accelerator.device,
+            images_seen=images,
+            validation_loss=self._trainer.validation_loss(held_out),
+        )
+        verdicts = [*verdicts_of(self._trainer.history), verdict]
+        if kept_of(verdicts, self._spec.metric.keep) is verdict:
+            shutil.rmtree(self._folder / _KEPT, ignore_errors=True)
+            fresh.rename(self._folder / _KEPT)
         shutil.rmtree(fresh, ignore_errors=True)
-        history[-1] = history[-1].model_copy(update={"verdict": verdict})
         self._store.put(f"grids/{images:08d}.png", grid)
-        self._put_history()
+        return verdict
 
     def _put_history(self) -> None:
         lines = [row.model_dump_json(exclude_none=True) for row in self._trainer.history]
@@ -195,10 +232,11 @@ def _device(accelerator: Accelerator) -> Device:
 
 
 def _publish(prepared: Prepared, store: Store, folder: Path) -> FitReport:
-    """Copy the best model from a checkpoint into the root, with its card; the report comes last."""
+    """Copy the kept model from a checkpoint into the root, with its card; the report comes last."""
     state = torch.load(folder / _STATE, map_location="cpu", weights_only=True)
     history = [Row.model_validate(row) for row in state["history"]]
-    verdicts = [row.verdict for row in history if row.verdict]
+    verdicts = verdicts_of(history)
+    schedule = make_schedule(prepared.spec, len(prepared.source))
     report = FitReport(
         root=prepared.root,
         model=f"{prepared.root}/{MODEL_FOLDER}",
@@ -207,18 +245,21 @@ def _publish(prepared: Prepared, store: Store, folder: Path) -> FitReport:
         source_digest=prepared.source.digest,
         num_source_images=len(prepared.source),
         num_images=history[-1].images,
+        stopped_early=history[-1].images < schedule.num_images,
         num_parameters=sum(weight.numel() for weight in state["average"]),
         loss=history[-1].loss,
-        kept=min(verdicts, key=lambda verdict: verdict.frechet_distance),
+        kept=kept_of(verdicts, prepared.spec.metric.keep),
+        best_sample=best_sample(verdicts),
+        lowest_loss=lowest_loss(verdicts),
         referee=Referee.model_validate_json((folder / "referee.json").read_bytes()),
         training_seconds=history[-1].seconds,
         images_per_second=history[-1].images / history[-1].seconds,
         num_workers=prepared.spec.num_workers,
         device=Device.model_validate_json((folder / "device.json").read_bytes()),
     )
-    for file in sorted(path for path in (folder / _BEST).rglob("*") if path.is_file()):
+    for file in sorted(path for path in (folder / _KEPT).rglob("*") if path.is_file()):
         store.put(
-            f"{MODEL_FOLDER}/{file.relative_to(folder / _BEST).as_posix()}", file.read_bytes()
+            f"{MODEL_FOLDER}/{file.relative_to(folder / _KEPT).as_posix()}", file.read_bytes()
         )
     store.put(f"{MODEL_FOLDER}/README.md", write_card(prepared, report).encode())
     store.put(REPORT_NAME, (report.model_dump_json(indent=2) + "\n").encode())

@@ -77,7 +77,8 @@ class DryRunReport(Frozen):
     fingerprint: str
     resolved_spec: dict[str, object]
     num_images: int
-    class_counts: dict[str, int]
+    class_counts: dict[str, int] | None
+    """None: whatever classes come."""
     num_shards: int
     done: int
     pending: int
@@ -189,12 +190,15 @@ def extrapolate(
 def dry_run(prepared: Prepared) -> DryRunReport:
     """What would be done, and what it would take."""
     resolved = prepared.resolved
+    counts = resolved.plan.counts
     return DryRunReport(
         root=prepared.store.url,
         fingerprint=resolved.fingerprint,
         resolved_spec=resolved.root_spec.identity,
         num_images=resolved.plan.num_images,
-        class_counts=dict(zip(resolved.plan.class_names, resolved.plan.counts, strict=True)),
+        class_counts=None
+        if counts is None
+        else dict(zip(resolved.plan.class_names, counts, strict=True)),
         num_shards=resolved.plan.num_shards,
         done=len(prepared.done()),
         pending=prepared.num_pending,

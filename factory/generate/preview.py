@@ -28,12 +28,11 @@ def preview(prepared: Prepared, folder: Path) -> tuple[Path, Estimate]:
     plan = resolved.plan
     shard = next(plan.shards(), 0)
     batch = plan.batch(shard, 0)
-    names = [plan.class_names[candidate.label] for candidate in batch]
-    seeds = [candidate.seed for candidate in batch]
+    names = [candidate.class_name or "any" for candidate in batch]
     sampler = load_sampler(resolved)
-    sampler(names, seeds)  # the first batch also pays for compilation and allocation
+    sampler(batch)  # the first batch also pays for compilation and allocation
     started = time.perf_counter()
-    images = sampler(names, seeds)
+    images = sampler(batch).images
     level = resolved.spec.output.compress_level
     encoded = [encode_png(i, mark=TRAINED_ALGORITHMIC_MEDIA, compress_level=level) for i in images]
     seconds = time.perf_counter() - started

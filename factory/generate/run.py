@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from itertools import islice
@@ -11,6 +12,7 @@ import ray.util
 from factory.cluster import connect, map_on_actors
 from factory.generate.pictures import save_contact_sheet
 from factory.generate.prepare import Prepared, open_root
+from factory.generate.select import ShardUnfilled
 from factory.generate.shard import MakeShard, Sampler, load_sampler
 from factory.progress import Progress
 from factory.records import ShardRecord, dataset_digest, sweep, take_inventory
@@ -48,6 +50,10 @@ class GenerateReport(Frozen):
     num_shards: int
     class_counts: dict[str, int]
     """Images in the root, those beyond `num_images` of an earlier, larger request included."""
+    num_candidates: int
+    """Images drawn for those in the root."""
+    rejected: dict[str, dict[str, int]]
+    """Class (or "any", where a labeller finds it) -> reason -> candidates rejected."""
     made: int
     """Shards made by this run."""
     skipped: int
@@ -76,7 +82,7 @@ class _ShardActor:
             try:
                 return {"record": self._make(shard).model_dump_json(), "failure": ""}
             except Exception as error:  # noqa: BLE001 - the one place: a failure becomes a row
-                if attempt == ATTEMPTS:
+                if attempt == ATTEMPTS or isinstance(error, ShardUnfilled):
                     return {"record": "", "failure": _failure(shard, error).model_dump_json()}
         raise AssertionError("unreachable")
 
@@ -130,6 +136,8 @@ def run(
         num_images=sum(opened.resolved.plan.quota(record.shard) for record in after.done()),
         num_shards=opened.resolved.plan.num_shards,
         class_counts=_class_counts(after),
+        num_candidates=sum(record.num_candidates for record in records.values()),
+        rejected=_rejected(after),
         made=len(made),
         skipped=len(opened.done()),
         missing=list(islice(after.pending(), MISSING_NAMED)),
@@ -192,3 +200,12 @@ def _class_counts(prepared: Prepared) -> dict[str, int]:
         for name, count in record.class_counts.items():
             counts[name] += count
     return counts
+
+
+def _rejected(prepared: Prepared) -> dict[str, dict[str, int]]:
+    plan = prepared.resolved.plan
+    rejected: dict[str, Counter[str]] = {}
+    for record in prepared.inventory.records.values():
+        drawn_for = plan.candidate(record.shard, 0).class_name or "any"
+        rejected.setdefault(drawn_for, Counter()).update(record.rejected)
+    return {name: dict(reasons) for name, reasons in rejected.items() if reasons}

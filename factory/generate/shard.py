@@ -1,25 +1,47 @@
-"""Make one shard: draw its candidates, encode them, commit the file and its record."""
+"""Make one shard: draw its candidates, select and encode them, commit the file and its record."""
 
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from factory.diffusion.draw import Sampler, load_sampler
+from factory.diffusion.device import pick_device
+from factory.diffusion.draw import load_sampler
+from factory.diffusion.sampler import Sampler
 from factory.generate.prepare import check_same_root
-from factory.images import TRAINED_ALGORITHMIC_MEDIA, encode_png, pixel_digest
+from factory.generate.select import Opinion, Screen, Selection
+from factory.images import (
+    encode_png,
+    mark_of,
+    pixel_digest,
+)
 from factory.plan import Candidate
 from factory.records import Device, ShardRecord, record_name, shard_name
 from factory.resolve import Resolved
 from factory.shards.parquet import write_parquet
 from factory.shards.reader import read_shard
-from factory.shards.sample import Sample
+from factory.shards.sample import ProvenanceValue, Sample
 from factory.shards.webdataset import write_webdataset
 from factory.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class MadeShard:
+    """The samples of a shard, and what it took to get them."""
+
+    samples: list[Sample]
+    """In candidate order."""
+    num_candidates: int
+    rejected: dict[str, int]
+    """Reason -> candidates."""
+    seconds: dict[str, float]
+    """By step: `swap` (of adapters), `sample`, `select`, and `encode` as far as drawing had to wait
+    for it."""
 
 
 class MakeShard:
@@ -44,101 +66,116 @@ class MakeShard:
         self._resolved = resolved
         self._store = Store(root)
         self._load = load
-        self._sampler: Sampler | None = None
+        self._loaded: tuple[Sampler, Screen] | None = None
 
     def __call__(self, shard: int) -> ShardRecord:
         """Make shard number `shard`, whole, and commit it.
 
         Raises:
             SpecError: if this machine does not see the root that the driver sees.
+            ShardUnfilled: if its candidates are used up before it has its images.
             OSError: if the model cannot be read, or the root not written.
         """
         plan = self._resolved.plan
         name = record_name(shard, plan.quota(shard))
         if self._store.exists(name):
             return ShardRecord.model_validate_json(self._store.get(name))
-        if self._sampler is None:
+        if self._loaded is None:
             check_same_root(self._store, self._resolved.fingerprint)
-            self._sampler = self._load(self._resolved)
-        samples, seconds = draw_samples(self._resolved, shard, self._sampler)
-        return _commit(self._resolved, self._store, shard, samples, self._sampler.device, seconds)
+            self._loaded = self._load(self._resolved), Screen(self._resolved, pick_device())
+        sampler, screen = self._loaded
+        made = draw_samples(self._resolved, shard, sampler, screen)
+        return _commit(self._resolved, self._store, shard, made, sampler.device)
 
 
-def draw_samples(
-    resolved: Resolved, shard: int, sampler: Sampler
-) -> tuple[list[Sample], dict[str, float]]:
+def draw_samples(resolved: Resolved, shard: int, sampler: Sampler, screen: Screen) -> MadeShard:
     """Draw full candidate batches until the shard has its quota; encode one while drawing the next.
 
-    Returns:
-        The shard's samples in candidate order, and the seconds spent by step: `sample`, and
-        `encode` as far as drawing had to wait for it.
+    Raises:
+        ShardUnfilled: if the candidates are used up before.
     """
     plan = resolved.plan
-    quota = plan.quota(shard)
-    seconds = {"sample": 0.0, "encode": 0.0}
+    selection = Selection(resolved, shard)
+    seconds = {"swap": 0.0, "sample": 0.0, "select": 0.0, "encode": 0.0}
     encoded: list[Future[list[Sample]]] = []
+    number: int | None = None
     with ThreadPoolExecutor(1) as encoder:
-        for number in range(-(-quota // plan.batch_size)):
+        while not selection.is_full:
             started = time.perf_counter()
+            number = selection.next_batch(number)
             batch = plan.batch(shard, number)
-            names = [plan.class_names[candidate.label] for candidate in batch]
-            images = sampler(names, [candidate.seed for candidate in batch])
-            seconds["sample"] += time.perf_counter() - started
-            wanted = min(quota - number * plan.batch_size, plan.batch_size)
-            encoded.append(encoder.submit(_encode, resolved, batch[:wanted], images[:wanted]))
+            drawn = sampler(batch)
+            seconds["swap"] += drawn.seconds_swapping
+            seconds["sample"] += time.perf_counter() - started - drawn.seconds_swapping
+            started = time.perf_counter()
+            opinions = screen(batch, drawn)
+            places = selection.take(batch, drawn.images, opinions)
+            seconds["select"] += time.perf_counter() - started
+            chosen = [
+                (batch[place], drawn.images[place], opinions[place], drawn.facts[place])
+                for place in places
+            ]
+            encoded.append(encoder.submit(_encode, resolved, chosen))
         started = time.perf_counter()
         samples = [sample for future in encoded for sample in future.result()]
         seconds["encode"] = time.perf_counter() - started
-    return samples, seconds
+    samples.sort(key=lambda sample: sample.provenance["candidate"])  # pyright: ignore[reportArgumentType,reportCallIssue] - it is an int
+    return MadeShard(samples, selection.num_candidates, dict(selection.rejected), seconds)
 
 
-def _encode(
-    resolved: Resolved, candidates: Sequence[Candidate], images: NDArray[np.uint8]
-) -> list[Sample]:
-    return [
-        _sample(resolved, candidate, image)
-        for candidate, image in zip(candidates, images, strict=True)
-    ]
+_Chosen = tuple[Candidate, NDArray[np.uint8], Opinion, Mapping[str, ProvenanceValue]]
 
 
-def _sample(resolved: Resolved, candidate: Candidate, image: NDArray[np.uint8]) -> Sample:
+def _encode(resolved: Resolved, chosen: Sequence[_Chosen]) -> list[Sample]:
+    return [_sample(resolved, *one) for one in chosen]
+
+
+def _sample(
+    resolved: Resolved,
+    candidate: Candidate,
+    image: NDArray[np.uint8],
+    opinion: Opinion,
+    facts: Mapping[str, ProvenanceValue],
+) -> Sample:
     spec, model = resolved.spec, resolved.model
     height, width, _ = image.shape
+    assert opinion.label is not None
+    t_re = facts.get("t_re")
+    assert t_re is None or isinstance(t_re, int)
+    mark = mark_of(is_reconstructed=spec.reconstruct is not None, t_re=t_re)
+    provenance: dict[str, ProvenanceValue] = {
+        "is_synthetic": mark is not None,
+        "source": spec.name,
+        "shard": candidate.shard,
+        "candidate": candidate.index,
+        "seed": candidate.seed,
+        "model_id": model.name,
+        "model_revision": model.digest,
+        "scheduler": spec.generator.scheduler,
+        "num_inference_steps": spec.generator.num_inference_steps,
+        "guidance_scale": float(spec.generator.scale),
+        "width": width,
+        "height": height,
+        "pixel_sha256": pixel_digest(image),
+        **facts,
+    }
+    if spec.labeller is not None:
+        labeller = resolved.classifiers[spec.labeller.model].digest[:12]
+        provenance |= {"labeller": labeller, "confidence": opinion.confidence}
     return Sample(
         key=candidate.key,
-        image=encode_png(
-            image, mark=TRAINED_ALGORITHMIC_MEDIA, compress_level=spec.output.compress_level
-        ),
-        label=candidate.label,
-        class_name=resolved.plan.class_names[candidate.label],
-        provenance={
-            "is_synthetic": True,
-            "source": spec.name,
-            "shard": candidate.shard,
-            "candidate": candidate.index,
-            "seed": candidate.seed,
-            "model_id": model.name,
-            "model_revision": model.digest,
-            "scheduler": spec.generator.scheduler,
-            "num_inference_steps": spec.generator.num_inference_steps,
-            "guidance_scale": spec.generator.guidance_scale,
-            "width": width,
-            "height": height,
-            "pixel_sha256": pixel_digest(image),
-        },
+        image=encode_png(image, mark=mark, compress_level=spec.output.compress_level),
+        label=opinion.label,
+        class_name=resolved.plan.class_names[opinion.label],
+        provenance=provenance,
     )
 
 
 def _commit(
-    resolved: Resolved,
-    store: Store,
-    shard: int,
-    samples: Sequence[Sample],
-    device: Device,
-    seconds: dict[str, float],
+    resolved: Resolved, store: Store, shard: int, made: MadeShard, device: Device
 ) -> ShardRecord:
     started = time.perf_counter()
-    form = resolved.spec.output.format
+    samples, form = made.samples, resolved.spec.output.format
     write = write_parquet if form == "parquet" else write_webdataset
     data = write(samples, resolved.plan.class_names)
     if read_shard(data, form) != tuple(samples):
@@ -154,10 +191,10 @@ def _commit(
         num_bytes=len(data),
         num_samples=len(samples),
         class_counts=dict(Counter(sample.class_name for sample in samples)),
-        num_candidates=len(samples),
-        rejected={},
+        num_candidates=made.num_candidates,
+        rejected=made.rejected,
         device=device,
-        seconds=seconds | {"commit": time.perf_counter() - started},
+        seconds=made.seconds | {"commit": time.perf_counter() - started},
     )
     if not store.create(record.name, record.model_dump_json(indent=1).encode()):
         return _keep_first(store, record)

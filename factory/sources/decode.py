@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from factory.images import decode_image
+from factory.images import decode_image, resize
 from factory.sources.source import Source
 from factory.spec import SourceSpec, SpecError
 
@@ -121,24 +121,13 @@ def _decode(
 
 
 def _convert(pixels: NDArray[np.uint8], spec: SourceSpec) -> NDArray[np.uint8]:
-    if spec.channels is None and spec.image_size is None:
-        return pixels
-    picture = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
     if spec.channels is not None:
-        picture = picture.convert("L" if spec.channels == 1 else "RGB")
+        picture = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+        converted = np.asarray(picture.convert("L" if spec.channels == 1 else "RGB"))
+        pixels = converted[:, :, None] if converted.ndim == 2 else converted
     if spec.image_size is not None:
-        picture = _resize(picture, spec.image_size, Image.Resampling[spec.resample.upper()])
-    converted = np.asarray(picture)
-    return converted[:, :, None] if converted.ndim == 2 else converted
-
-
-def _resize(picture: Image.Image, size: int, resample: Image.Resampling) -> Image.Image:
-    shorter = min(picture.size)
-    # Pillow copies a picture that has its size already.
-    width, height = (round(side * size / shorter) for side in picture.size)
-    picture = picture.resize((width, height), resample)
-    left, top = (width - size) // 2, (height - size) // 2
-    return picture.crop((left, top, left + size, top + size))
+        pixels = resize(pixels, spec.image_size, resample=spec.resample)
+    return pixels
 
 
 def _odd_one(

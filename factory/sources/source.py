@@ -48,6 +48,16 @@ class Source:
         return total.hexdigest()
 
     @property
+    def seen(self) -> dict[str, Any]:
+        """What a model that was trained on these images says of them."""
+        return {
+            "name": self.name,
+            "split": self.split,
+            "num_images": len(self),
+            "digest": self.digest,
+        }
+
+    @property
     def class_counts(self) -> dict[str, int]:
         """Images of each class, in label order."""
         counts = np.bincount(self.labels, minlength=len(self.class_names))

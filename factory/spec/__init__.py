@@ -1,5 +1,14 @@
 """What is asked: frozen specs, one file a stage."""
 
+from factory.spec.adapt import (
+    AdaptSpec,
+    Concepts,
+    DreamBooth,
+    Lora,
+    PriorPreservation,
+    TextualInversion,
+    Words,
+)
 from factory.spec.classify import (
     Arm,
     Augmentation,
@@ -11,7 +20,16 @@ from factory.spec.classify import (
     ZeroShot,
 )
 from factory.spec.fit import DenoiserShape, FitSpec, SampleMetric, Training
-from factory.spec.generate import EdmGenerator, GenerateSpec, Scheduler, ShardFormat
+from factory.spec.generate import GenerateSpec, ShardFormat
+from factory.spec.generators import (
+    DdpmGenerator,
+    DitGenerator,
+    EdmGenerator,
+    FineClass,
+    Generator,
+    TextScheduler,
+    TextToImageGenerator,
+)
 from factory.spec.mix import (
     AddMix,
     FillMix,
@@ -23,6 +41,7 @@ from factory.spec.mix import (
     RealMix,
     ReplaceMix,
 )
+from factory.spec.prompts import Prompts
 from factory.spec.read import (
     Count,
     Counts,
@@ -36,45 +55,76 @@ from factory.spec.read import (
     validate,
 )
 from factory.spec.resources import Resources
+from factory.spec.selection import (
+    AgreementFilter,
+    ContrastFilter,
+    DuplicateFilter,
+    Filter,
+    Labeller,
+    NearRealFilter,
+    Reconstruction,
+)
 from factory.spec.source import LongTail, Resample, SourceSpec
 from factory.spec.verify import VerifySpec
+from factory.spec.write_prompts import WritePromptsSpec
 
 __all__ = [
+    "AdaptSpec",
     "AddMix",
+    "AgreementFilter",
     "Arm",
     "Augmentation",
     "Classifier",
     "ClassifierTraining",
     "ClassifySpec",
+    "Concepts",
+    "ContrastFilter",
     "Count",
     "Counts",
+    "DdpmGenerator",
     "DenoiserShape",
+    "DitGenerator",
+    "DreamBooth",
+    "DuplicateFilter",
     "EdmGenerator",
     "FillMix",
+    "Filter",
+    "FineClass",
     "FitSpec",
     "Fraction",
     "Frozen",
     "GenerateSpec",
+    "Generator",
     "JobError",
     "KeepMix",
+    "Labeller",
     "LongTail",
+    "Lora",
     "Match",
     "Mix",
     "MultiplierMix",
+    "NearRealFilter",
     "OversampleMix",
+    "PriorPreservation",
+    "Prompts",
     "RatioMix",
     "RealMix",
+    "Reconstruction",
     "ReplaceMix",
     "Resample",
     "Resources",
     "SampleMetric",
-    "Scheduler",
     "ShardFormat",
     "SourceSpec",
     "SpecError",
+    "TextScheduler",
+    "TextToImageGenerator",
+    "TextualInversion",
     "Training",
     "Validation",
     "VerifySpec",
+    "Words",
+    "WritePromptsSpec",
     "ZeroShot",
     "differences",
     "fingerprint",

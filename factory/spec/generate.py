@@ -4,46 +4,11 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from factory.spec.generators import EdmGenerator, Generator
 from factory.spec.read import Count, Counts, Frozen
 from factory.spec.resources import Resources
-
-Scheduler = Literal["heun", "euler", "edm_euler", "edm_dpm_solver_multistep"]
-
-
-class EdmGenerator(Frozen):
-    """A class-conditional pixel model with EDM preconditioning (Karras et al. 2022)."""
-
-    kind: Literal["edm"] = "edm"
-    model: str = "fashion_mnist"
-    """An embedded model's name, a folder, or `org/name` on the Hugging Face Hub."""
-    revision: str | None = None
-    """Commit, tag or branch on the Hub."""
-    scheduler: Scheduler = "edm_dpm_solver_multistep"
-    """`heun` and `euler` are the factory's loops; `edm_*` are diffusers' schedulers."""
-    num_inference_steps: int = Field(default=12, ge=1, le=1000)
-    """Noise levels. Heun evaluates the network 2 n - 1 times, the others n times."""
-    sigma_min: float = Field(default=0.002, gt=0)
-    sigma_max: float = Field(default=80.0, gt=0)
-    rho: float = Field(default=7.0, ge=1)
-    guidance_scale: float = Field(default=1.5, ge=0)
-    """diffusers' convention: D = D_null + scale (D_class - D_null); 1 is no guidance."""
-    guidance_interval: tuple[float, float] | None = (0.1, 5.0)
-    """Guide only at noise levels sigma within [low, high]; None: at all."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    compile: bool = False
-    """Run the network through torch.compile."""
-
-    @model_validator(mode="after")
-    def _ranges(self) -> "EdmGenerator":
-        if self.sigma_min >= self.sigma_max:
-            raise ValueError(
-                f"sigma_min is {self.sigma_min} and sigma_max {self.sigma_max}; "
-                "give sigma_min < sigma_max"
-            )
-        low_high = self.guidance_interval
-        if low_high is not None and not 0 <= low_high[0] < low_high[1]:
-            raise ValueError(f"guidance_interval is {list(low_high)}; give 0 <= low < high")
-        return self
+from factory.spec.selection import Filter, Labeller, Reconstruction
+from factory.spec.source import Resample
 
 
 class ShardFormat(Frozen):
@@ -52,6 +17,10 @@ class ShardFormat(Frozen):
     format: Literal["parquet", "webdataset"] = "parquet"
     compress_level: int = Field(default=6, ge=0, le=9)
     """zlib level of the PNG encoder; any level is lossless."""
+    image_size: int | None = Field(default=None, ge=1)
+    """Side in px that drawn images are resized to before filters look at them; None: as drawn."""
+    resample: Resample = "lanczos"
+    """Filter of the resizing, by Pillow's name."""
 
 
 class GenerateSpec(Frozen):
@@ -59,17 +28,30 @@ class GenerateSpec(Frozen):
 
     name: str = Field(default="synthetic", pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=40)
     """Name of the dataset; part of every image's seed."""
-    generator: EdmGenerator = EdmGenerator()
+    generator: Generator = EdmGenerator()
+    reconstruct: Reconstruction | None = None
+    """Start from real images; the counts are then those of its source, times `passes`."""
     class_names: tuple[str, ...] | None = Field(default=None, min_length=1)
-    """Classes in label order; None: all classes of the model, in its order."""
+    """Classes in label order; None: all classes of the model (of the labeller, the source or the
+    mapping, where one decides on them), in its order."""
     num_images: Count | None = None
     """Images in all, shared evenly over the classes (the first ones take the remainder)."""
     images_per_class: Counts | None = None
     """Exact count of each class: one number, or a table (classes left out get none)."""
+    labels: Literal["given", "as_found", "quota"] = "given"
+    """`given`: drawn for a class. Of an unconditional model a labeller says what came: `as_found`
+    keeps the total and whatever classes come, `quota` the exact count of each class."""
+    labeller: Labeller | None = None
+    """Who says what came, for `as_found` and `quota`."""
+    filters: tuple[Filter, ...] = ()
+    """Which candidates are rejected, asked in this order; others are drawn in their place."""
+    max_candidates_per_image: int = Field(default=20, ge=1)
+    """A shard that would need more candidates than this for each image that it takes is given
+    up, and its yield said."""
     seed: int = Field(default=0, ge=0)
     layout: Literal["interleaved", "by_class"] | None = None
     """Classes in turn within a shard, or one class a shard; None: `by_class` for a table of
-    counts, else `interleaved`."""
+    counts, filters, adapters and reconstructions, else `interleaved`."""
     shard_size: int = Field(default=250, ge=1, le=100_000)
     """Images in a full shard; the unit of work, of retry and of commit."""
     batch_size: int = Field(default=50, ge=1, le=100_000)
@@ -98,5 +80,44 @@ class GenerateSpec(Frozen):
             raise ValueError(
                 "layout is interleaved and images_per_class is a table; "
                 "a table needs layout by_class"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _labels(self) -> "GenerateSpec":
+        if (self.labels == "given") != (self.labeller is None):
+            raise ValueError(
+                f"labels is {self.labels} and labeller {self.labeller}; "
+                "as_found and quota need a labeller, given takes none"
+            )
+        if self.labels == "as_found" and self.images_per_class is not None:
+            raise ValueError(
+                f"labels is as_found and images_per_class is {self.images_per_class}; "
+                "give num_images, or labels: quota"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _reconstruction(self) -> "GenerateSpec":
+        start = self.reconstruct
+        if start is None:
+            return self
+        if self.labels != "given":
+            raise ValueError(
+                f"labels is {self.labels}, but a reconstruction has its image's label; "
+                "leave labels out, and use a filter of kind agreement to have a classifier look"
+            )
+        if self.num_images is not None or self.images_per_class is not None:
+            raise ValueError(
+                "reconstruct takes its counts from its source; give reconstruct.passes and "
+                "neither num_images nor images_per_class"
+            )
+        wanted = {"edm": "t_re", "ddpm": "t_re", "text_to_image": "strength"}
+        field = wanted.get(self.generator.kind)
+        given = [name for name in ("t_re", "strength") if getattr(start, name) is not None]
+        if field is None or given != [field]:
+            raise ValueError(
+                f"reconstruct has {given or 'no level'} and the generator is of kind "
+                f"{self.generator.kind}; give t_re to edm and ddpm, strength to text_to_image"
             )
         return self

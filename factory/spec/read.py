@@ -3,7 +3,7 @@
 import difflib
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
 
@@ -18,6 +18,17 @@ Counts = Annotated[
     Discriminator(lambda value: _TAGS[isinstance(value, dict)]),
 ]
 """One count for each class, or a table of counts by class name."""
+
+
+def kind_or(default: str) -> Discriminator:
+    """Picks a section's model, each tagged `<kind>`, by its key `kind`; without one, `default`."""
+
+    def tag(value: object) -> str:
+        if isinstance(value, dict):
+            return f"<{value.get('kind', default)}>"
+        return f"<{getattr(value, 'kind', default)}>"
+
+    return Discriminator(tag)
 
 
 class SpecError(ValueError):
@@ -104,32 +115,72 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     except yaml.YAMLError:
         raise SpecError(f"{override!r}: the value is no YAML; quote it") from None
     *parents, leaf = path.split(".")
+    place: Any = tree
     for parent in parents:
-        child = tree.setdefault(parent, {})
-        if not isinstance(child, dict):
+        key = _key_in(place, parent, override)
+        child = place.setdefault(key, {}) if isinstance(place, dict) else place[key]
+        if not isinstance(child, dict | list):
             raise SpecError(f"{override!r}: {parent} is {child!r}, not a section with keys")
-        tree = child
-    tree[leaf] = value
+        place = child
+    place[_key_in(place, leaf, override)] = value
+
+
+def _key_in(place: dict[str, Any] | list[Any], part: str, override: str) -> Any:
+    """A part of an override's path as a key of a section or a place in a list."""
+    if isinstance(place, dict):
+        return part
+    if not (part.isdecimal() and int(part) < len(place)):
+        raise SpecError(f"{override!r}: {part} is no place of a list with 0 to {len(place) - 1}")
+    return int(part)
 
 
 def _explain(cls: type[BaseModel], item: Any) -> str:
-    location = [str(part) for part in item["loc"] if part not in _TAGS]
-    path = ".".join(location) or cls.__name__
+    location = [part for part in item["loc"] if not _is_tag(part)]
+    path = ".".join(map(str, location)) or cls.__name__
     if item["type"] == "extra_forbidden":
-        owner = _model_at(cls, location[:-1])
+        owner = _model_at(cls, item["loc"][:-1])
         names = list(owner.model_fields)
         near = difflib.get_close_matches(location[-1], names, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(names)}"
         return f"{path}: is no key of {owner.__name__}; {hint}"
-    if not location:
-        return item["msg"].removeprefix("Value error, ")
+    if item["type"] == "union_tag_invalid":
+        kinds = item["ctx"]["expected_tags"].replace("<", "").replace(">", "")
+        return f"{path}.kind: is {item['ctx']['tag'].strip('<>')!r}; known kinds: {kinds}"
     message = item["msg"].removeprefix("Value error, ")
+    if not location:
+        return message
     return f"{path}: got {item['input']!r}, {message[0].lower()}{message[1:]}"
 
 
-def _model_at(cls: type[BaseModel], location: Sequence[str]) -> type[BaseModel]:
-    for name in location:
-        annotation = cls.model_fields[name].annotation
-        options = [annotation, *get_args(annotation)]
-        cls = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
-    return cls
+def _is_tag(part: str | int) -> bool:
+    return isinstance(part, str) and part.startswith("<")
+
+
+def _model_at(cls: type[BaseModel], location: Sequence[str | int]) -> type[BaseModel]:
+    """The model that lies at a place in the tree, tags of unions included."""
+    annotation: Any = cls
+    for part in location:
+        annotation = _child(annotation, part)
+    return next(model for model in _models(annotation))
+
+
+def _child(annotation: Any, part: str | int) -> Any:
+    """What lies below `part` of a place that is annotated so."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation.model_fields[str(part)].annotation
+    models = list(_models(annotation))
+    for model in models:
+        kind = model.model_fields.get("kind")
+        if kind is not None and str(part).strip("<>") in get_args(kind.annotation):
+            return model
+    # An item of a list or a value of a table; an optional section has one model.
+    fields = [model for model in models if isinstance(part, str) and part in model.model_fields]
+    return fields[0].model_fields[str(part)].annotation if fields else annotation
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Every model that an annotation names, however deep."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models(argument)

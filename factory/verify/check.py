@@ -10,7 +10,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from factory.images import TRAINED_ALGORITHMIC_MEDIA, decode_image, pixel_digest, read_mark
+from factory.images import decode_image, mark_of, pixel_digest, read_mark
 from factory.plan import Candidate
 from factory.records import SPEC_NAME, ShardRecord, shard_name
 from factory.shards.reader import read_shard
@@ -76,7 +76,7 @@ def check_shard(dataset: Dataset, record: ShardRecord) -> ShardCheck:
         problems.append((None, str(error)))
     else:
         problems += [(None, what) for what in _recount(dataset, record, samples)]
-    images = [_check_image(sample) for sample in samples]
+    images = [_check_image(dataset, sample) for sample in samples]
     problems += _check_samples(dataset, record, samples, [wrong for _, wrong in images])
     return ShardCheck(
         shard=record.shard,
@@ -87,7 +87,15 @@ def check_shard(dataset: Dataset, record: ShardRecord) -> ShardCheck:
             for key, what in problems[:NAMED]
         ),
         num_findings=len(problems),
-        pixels=np.array([_short(digest) for digest, _ in images if digest], dtype=np.uint64),
+        pixels=np.array(
+            [
+                _short(digest)
+                for sample, (digest, _) in zip(samples, images, strict=True)
+                # A real image comes once in each pass over its source.
+                if digest and sample.provenance.get("t_re") != 0
+            ],
+            dtype=np.uint64,
+        ),
     )
 
 
@@ -196,8 +204,8 @@ def _check_samples(
             yield sample.key, "; ".join([str(error), *wrong])
             continue
         wrong = [
-            *_check_place(record, candidate, last),
-            *_compare(_facts(sample), _promised(dataset, candidate)),
+            *_check_place(record, candidate, last, is_reconstructed=dataset.plan.reconstructs),
+            *_compare(_facts(sample), _promised(dataset, candidate, sample)),
             *wrong,
         ]
         last = candidate.index
@@ -205,13 +213,15 @@ def _check_samples(
             yield sample.key, "; ".join(wrong)
 
 
-def _check_place(record: ShardRecord, candidate: Candidate, last: int) -> Iterator[str]:
+def _check_place(
+    record: ShardRecord, candidate: Candidate, last: int, *, is_reconstructed: bool
+) -> Iterator[str]:
     # Rising indices below the number of candidates also make keys unique in the whole dataset.
     if candidate.shard != record.shard:
         yield f"belongs to shard {candidate.shard}"
     elif candidate.index <= last:
         yield f"comes after candidate {last}, but keys rise within a shard"
-    elif candidate.index >= record.num_candidates:
+    elif not is_reconstructed and candidate.index >= record.num_candidates:
         yield f"is beyond the {record.num_candidates} candidates of its record"
 
 
@@ -219,13 +229,15 @@ def _facts(sample: Sample) -> dict[str, ProvenanceValue]:
     return {"label": sample.label, "class_name": sample.class_name, **sample.provenance}
 
 
-def _promised(dataset: Dataset, candidate: Candidate) -> dict[str, ProvenanceValue]:
+def _promised(dataset: Dataset, candidate: Candidate, sample: Sample) -> dict[str, ProvenanceValue]:
     identity = dataset.root_spec.identity
     generator = identity["generator"]
+    # What a labeller finds is in no plan.
+    label = sample.label if candidate.label is None else candidate.label
     return {
-        "label": candidate.label,
-        "class_name": dataset.plan.class_names[candidate.label],
-        "is_synthetic": True,
+        "label": label,
+        "class_name": dataset.plan.class_names[label],
+        "is_synthetic": _mark(dataset, sample) is not None,
         "source": identity["name"],
         "shard": candidate.shard,
         "candidate": candidate.index,
@@ -237,7 +249,7 @@ def _promised(dataset: Dataset, candidate: Candidate) -> dict[str, ProvenanceVal
     }
 
 
-def _check_image(sample: Sample) -> tuple[str | None, list[str]]:
+def _check_image(dataset: Dataset, sample: Sample) -> tuple[str | None, list[str]]:
     """The image's pixel digest, None if it cannot be decoded; and what is wrong with it."""
     try:
         pixels = decode_image(sample.image)
@@ -252,9 +264,16 @@ def _check_image(sample: Sample) -> tuple[str | None, list[str]]:
         "pixel_sha256": digest,
     }
     wrong = _compare(sample.provenance, measured)
-    if mark != TRAINED_ALGORITHMIC_MEDIA:
-        wrong.append(f"mark is {mark}, expected {TRAINED_ALGORITHMIC_MEDIA}")
+    expected = _mark(dataset, sample)
+    if mark != expected:
+        wrong.append(f"mark is {mark}, expected {expected}")
     return digest, wrong
+
+
+def _mark(dataset: Dataset, sample: Sample) -> str | None:
+    t_re = sample.provenance.get("t_re")
+    known = t_re if isinstance(t_re, int) else None
+    return mark_of(is_reconstructed=dataset.plan.reconstructs, t_re=known)
 
 
 def _compare(
@@ -270,7 +289,7 @@ def _compare(
 def _digests(dataset: Dataset, record: ShardRecord) -> Iterator[tuple[str, str]]:
     """Pixel digest and key of every image of a shard that can be decoded."""
     for sample in read_shard(dataset.store.get(record.file), dataset.format):
-        digest, _ = _check_image(sample)
+        digest, _ = _check_image(dataset, sample)
         if digest is not None:
             yield digest, sample.key
 

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from factory.plan import Candidate, Plan, class_counts, parse_key
+from factory.plan import Candidate, Plan, class_counts, make_plan, parse_key
 from factory.records import (
     SPEC_NAME,
     Inventory,
@@ -78,15 +78,16 @@ class Prepared:
         choice depends on the dataset alone.
         """
         shards = list(self.records)
-        size = self.dataset.plan.batch_size
-        ends = np.cumsum([-(-self.records[shard].num_candidates // size) for shard in shards])
+        plan = self.dataset.plan
+        batches = [plan.batches(shard, self.records[shard].num_candidates) for shard in shards]
+        ends = np.cumsum([len(numbers) for numbers in batches])
         num_batches = int(ends[-1]) if shards else 0
         chosen = math.ceil(self.spec.replay * num_batches)
         random = np.random.default_rng(hash_seed("replay", self.dataset.root_spec.fingerprint))
         found: dict[int, tuple[int, ...]] = {}
         for index in np.sort(random.choice(num_batches, chosen, replace=False)):
             place = int(np.searchsorted(ends, index, side="right"))
-            number = int(index - (ends[place - 1] if place else 0))
+            number = batches[place][int(index - (ends[place - 1] if place else 0))]
             found[shards[place]] = (*found.get(shards[place], ()), number)
         return found
 
@@ -179,16 +180,9 @@ def dry_run(prepared: Prepared) -> VerifyDryRun:
 def _plan(root_spec: RootSpec, asked: GenerateSpec) -> Plan:
     """The plan of a root, from its identity: unlike `resolve`, this needs no model."""
     identity = root_spec.identity
+    source_counts = (identity["reconstruct"] or {}).get("class_counts")
     class_names = tuple(identity["class_names"])
-    return Plan(
-        name=identity["name"],
-        class_names=class_names,
-        counts=class_counts(asked, class_names),
-        layout=identity["layout"],
-        shard_size=identity["shard_size"],
-        batch_size=identity["batch_size"],
-        seed=identity["seed"],
-    )
+    return make_plan(asked, class_names, layout=identity["layout"], source_counts=source_counts)
 
 
 def _covering(plan: Plan, records: Mapping[int, ShardRecord]) -> Plan:
@@ -196,16 +190,25 @@ def _covering(plan: Plan, records: Mapping[int, ShardRecord]) -> Plan:
 
     The root's spec keeps the counts that were asked first; a root that has grown holds more.
     """
-    num_classes, size = len(plan.counts), plan.shard_size
+    size = plan.shard_size
     held = {shard: min(record.num_samples, size) for shard, record in records.items()}
-    if plan.layout == "interleaved":
+    if plan.counts is None or plan.layout == "interleaved":
         total = max([plan.num_images, *(shard * size + num for shard, num in held.items())])
+        if plan.counts is None:
+            return replace(plan, total=total)
         counts = class_counts(GenerateSpec(num_images=total), plan.class_names)
         return replace(plan, counts=counts)
     counts = list(plan.counts)
     for shard, num in held.items():
-        round_, label = divmod(shard, num_classes)
-        counts[label] = max(counts[label], round_ * size + num)
+        if plan.layout == "pool":
+            there = records[shard].class_counts
+            counts = [
+                max(count, shard * plan.share + there.get(name, 0))
+                for count, name in zip(counts, plan.class_names, strict=True)
+            ]
+        else:
+            round_, label = divmod(shard, len(counts))
+            counts[label] = max(counts[label], round_ * size + num)
     return replace(plan, counts=tuple(counts))
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from factory.images import TRAINED_ALGORITHMIC_MEDIA, decode_image, encode_png
+from factory.images import decode_image, encode_png, mark_of
 from factory.plan import Candidate
 from factory.records import Device, ShardRecord
 from factory.resolve import Resolved
@@ -44,7 +44,8 @@ class RemadeImage(Frozen):
     root: str
     fingerprint: str
     key: str
-    class_name: str
+    class_name: str | None
+    """That it was drawn for; None: for none."""
     file: str
     """Where it was written: a marked PNG, byte for byte as a shard would hold it."""
     stored: Literal["same", "other", "not comparable", "not there"]
@@ -109,10 +110,8 @@ def draw_batch(
 
     The batch is drawn whole: an image depends in its last bits on its batch-mates.
     """
-    plan = resolved.plan
-    batch = plan.batch(shard, number)
-    names = [plan.class_names[candidate.label] for candidate in batch]
-    images = sampler(names, [candidate.seed for candidate in batch])
+    batch = resolved.plan.batch(shard, number)
+    images = sampler(batch).images
     return {candidate.key: image for candidate, image in zip(batch, images, strict=True)}
 
 
@@ -134,16 +133,21 @@ def remake(prepared: Prepared, load: Load = load_sampler) -> RemadeImage:
     candidate = find_candidate(dataset.plan, spec.only)
     path = _make_folder(spec.output) / f"{candidate.key}.png"
     sampler = load(resolved)
-    number = candidate.index // resolved.plan.batch_size
-    image = draw_batch(resolved, sampler, candidate.shard, number)[candidate.key]
+    number = resolved.plan.batch_of(candidate.index)
+    batch = resolved.plan.batch(candidate.shard, number)
+    drawn = sampler(batch)
+    place = batch.index(candidate)
+    image, t_re = drawn.images[place], drawn.facts[place].get("t_re")
+    assert t_re is None or isinstance(t_re, int)
+    mark = mark_of(is_reconstructed=resolved.plan.reconstructs, t_re=t_re)
     level = resolved.spec.output.compress_level
-    path.write_bytes(encode_png(image, mark=TRAINED_ALGORITHMIC_MEDIA, compress_level=level))
+    path.write_bytes(encode_png(image, mark=mark, compress_level=level))
     stored, reason = _compare_stored(prepared, candidate, sampler.device, image)
     return RemadeImage(
         root=dataset.store.url,
         fingerprint=resolved.fingerprint,
         key=candidate.key,
-        class_name=dataset.plan.class_names[candidate.label],
+        class_name=candidate.class_name,
         file=str(path),
         stored=stored,
         reason=reason,

@@ -46,6 +46,9 @@ class ClassifierConfig(Frozen):
     """None: the network takes images in [-1, 1]."""
     architecture: dict[str, Any] | None
     """The configuration of a network of transformers."""
+    trained_on: dict[str, Any] | None = None
+    """As in a model's model_index.json: `name`, `split`, `num_images` and `digest` of the images
+    that it was trained on, and `before`, what was seen before them; None: not known."""
 
 
 class ImageClassifier(nn.Module):

@@ -123,6 +123,7 @@ def test_saved_classifier_predicts_what_the_record_holds(comparison, trials):
     kept = np.load(io.BytesIO(Store(prepared.root).get(record.predictions)))
     probabilities = network.predict(prepared.sources.test.images)
     assert (probabilities.astype(np.float16) == kept).all()
+    assert network.config.trained_on == prepared.sources.real.seen
 
 
 def test_patience_stops_early_and_goes_back_to_the_best(comparison, trials):

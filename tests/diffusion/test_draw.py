@@ -1,4 +1,4 @@
-"""Drawing a batch: guidance by exact arithmetic, and a real tiny model through every scheduler."""
+"""Drawing a batch: a real tiny EDM model through every scheduler."""
 
 from typing import get_args
 
@@ -6,57 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from factory.diffusion.draw import EdmSampler, GuidedNetwork
+from factory.diffusion.draw import load_sampler
 from factory.diffusion.edm import EdmPipeline
-from factory.spec import EdmGenerator, Scheduler
+from factory.diffusion.edm_sampler import EdmSampler
+from factory.resolve import resolve
+from factory.spec import EdmGenerator
 from tests.conftest import CLASS_NAMES
-from tests.datasets import PLAIN
+from tests.datasets import PLAIN, small_spec
 
-NULL = 3
 NAMES = ("cat", "dog", "T-shirt/top", "dog")
 SEEDS = (11, 12, 13, 14)
-
-
-class Linear:
-    """F(x, label) = label, whatever x; counts its evaluations."""
-
-    def __init__(self):
-        self.batches = []
-
-    def __call__(self, x, c_noise, labels):
-        self.batches.append(len(x))
-        return labels.view(-1, 1, 1, 1).expand_as(x).to(x.dtype)
-
-
-def guide(sigmas, labels, **guidance):
-    """Outputs of the guided network, one number an image, and the sizes of its evaluations."""
-    network = Linear()
-    guided = GuidedNetwork(network, null_label=NULL, **guidance)
-    x = torch.zeros(len(sigmas), 1, 2, 2)
-    out = guided(x, torch.tensor(sigmas).log() / 4, torch.tensor(labels))
-    assert out.shape == x.shape
-    return out[:, 0, 0, 0].tolist(), network.batches
-
-
-def test_scale_1_costs_no_evaluation_of_the_null_class():
-    assert guide([5.0, 0.1], [0, 1], scale=1.0, interval=None) == ([0, 1], [2])
-
-
-@pytest.mark.parametrize("scale", [0.0, 0.5, 2.0, 7.5])
-def test_scale_moves_from_the_null_class_through_the_class(scale):
-    outputs, batches = guide([5.0, 0.1], [0, 1], scale=scale, interval=None)
-    assert outputs == [NULL + scale * (0 - NULL), NULL + scale * (1 - NULL)]
-    assert batches == [4]
-
-
-def test_scale_applies_inside_the_interval_only_and_its_bounds_are_inside():
-    sigmas = [80.0, 2.0, 1.0, 0.5, 0.1]
-    outputs, _ = guide(sigmas, [0] * 5, scale=2.0, interval=(0.5, 2.0))
-    assert outputs == [0, -NULL, -NULL, -NULL, 0]
-
-
-def test_a_batch_outside_the_interval_costs_no_evaluation_of_the_null_class():
-    assert guide([80.0, 0.1], [0, 1], scale=2.0, interval=(0.5, 2.0)) == ([0, 1], [2])
+SCHEDULERS = get_args(EdmGenerator.model_fields["scheduler"].annotation)
 
 
 @pytest.fixture
@@ -67,7 +27,7 @@ def draw(tiny_model):
 
     def images(names=NAMES, seeds=SEEDS, model=tiny_model, **fields):
         generator = EdmGenerator(model=str(model), **{**PLAIN, "num_inference_steps": 5, **fields})
-        return EdmSampler(str(model), generator, torch.device("cpu"))(names, seeds)
+        return EdmSampler(str(model), generator, torch.device("cpu")).draw(names, seeds)
 
     yield images
     torch.set_num_threads(threads)
@@ -78,7 +38,7 @@ def largest_difference(some, others):
 
 
 @pytest.mark.parametrize("guidance_scale", [1.0, 2.0])
-@pytest.mark.parametrize("scheduler", get_args(Scheduler))
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_every_scheduler_draws_the_same_images_twice(draw, scheduler, guidance_scale):
     fields = {"scheduler": scheduler, "guidance_scale": guidance_scale}
     images = draw(**fields)
@@ -87,9 +47,15 @@ def test_every_scheduler_draws_the_same_images_twice(draw, scheduler, guidance_s
     np.testing.assert_array_equal(draw(**fields), images)
 
 
-@pytest.mark.parametrize("scheduler", get_args(Scheduler))
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_one_step_is_enough(draw, scheduler):
     assert draw(scheduler=scheduler, num_inference_steps=1).shape == (4, 8, 8, 3)
+
+
+def test_a_fine_schedule_comes_to_rest(draw):
+    # More levels change less and less: 100 and 200 of them agree to the eye.
+    fine, finer = (draw(scheduler="euler", num_inference_steps=n) for n in (100, 200))
+    assert largest_difference(fine, finer) < largest_difference(draw(scheduler="euler"), fine) / 4
 
 
 def test_one_and_two_threads_draw_the_same_images(draw):
@@ -117,6 +83,34 @@ def test_the_factory_s_euler_loop_and_diffusers_agree(draw):
 def test_classes_and_images_have_the_model_s_order(draw):
     alone = draw([CLASS_NAMES[1]], [7])
     assert largest_difference(draw(CLASS_NAMES, [7, 7, 7])[1], alone[0]) <= 1
+
+
+def test_bounds_of_the_guidance_interval_are_inside_it(draw):
+    fields = {"scheduler": "euler", "guidance_scale": 3.0, "num_inference_steps": 3}
+    first = {"sigma_max": 2.0, "guidance_interval": (2.0, 3.0)}
+    assert largest_difference(draw(**fields, **first), draw(**fields, sigma_max=2.0)) > 1
+    outside = {"sigma_max": 2.0, "guidance_interval": (2.1, 3.0)}
+    unguided = draw(**fields | {"guidance_scale": 1.0}, sigma_max=2.0)
+    np.testing.assert_array_equal(draw(**fields, **outside), unguided)
+
+
+def test_either_convention_of_guidance_draws_the_same_images(draw, tiny_model):
+    weighted = EdmGenerator(
+        model=str(tiny_model), guidance_weight=1.0, num_inference_steps=5, scheduler="heun"
+    )
+    sampler = EdmSampler(str(tiny_model), weighted, torch.device("cpu"))
+    images = draw(guidance_scale=2.0, guidance_interval=weighted.guidance_interval)
+    np.testing.assert_array_equal(sampler.draw(NAMES, SEEDS), images)
+
+
+def test_the_sampler_of_a_spec_draws_what_its_candidates_ask_for(draw, tiny_model):
+    resolved = resolve(small_spec(tiny_model))
+    batch = resolved.plan.batch(0, 0)
+    drawn = load_sampler(resolved)(batch)
+    names, seeds = [one.class_name for one in batch], [one.seed for one in batch]
+    np.testing.assert_array_equal(drawn.images, draw(names, seeds, num_inference_steps=3))
+    assert drawn.facts == ({},) * len(batch)
+    assert drawn.rejected == (None,) * len(batch)
 
 
 def test_broken_weights_are_refused_and_not_drawn(draw, tiny_model, tmp_path):

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from factory.diffusion.edm import SIGMA_DATA, EdmPipeline, RawNetwork, denoise, new_pipeline
+from factory.diffusion.edm import SIGMA_DATA, EdmPipeline, denoise, new_pipeline
+from factory.diffusion.pixel import RawNetwork
 from factory.seeds import seeded
 from factory.spec import DenoiserShape
 
@@ -9,13 +10,13 @@ LABELS = torch.zeros(3, dtype=torch.int64)
 X = torch.randn((3, 1, 8, 8), generator=torch.Generator().manual_seed(0))
 
 
-def made(seed=0, **fields):
+def made(seed=0, class_names=("b", "a"), **fields):
     shape = DenoiserShape(block_out_channels=(16, 32), layers_per_block=1, **fields)
     with seeded(seed):
         return new_pipeline(
             shape,
             name="tiny",
-            class_names=("b", "a"),
+            class_names=class_names,
             image_size=8,
             channels=1,
             label_dropout=0.1,
@@ -81,3 +82,15 @@ def test_saved_model_reloads_with_equal_weights_names_and_images(tmp_path):
 def test_image_size_that_does_not_fit_is_refused():
     with pytest.raises(ValueError, match=r"image_size is 8; .* multiple of 16"):
         made(patch_size=8)
+
+
+def test_unconditional_model_takes_no_labels_and_reloads(tmp_path):
+    pipeline = made(class_names=(), patch_size=2)
+    pipeline.save_pretrained(tmp_path)
+    again = EdmPipeline.from_pretrained(tmp_path)
+    assert again.config["id2label"] == {}
+    with torch.no_grad():
+        images = [
+            denoise(RawNetwork(p.unet.eval(), 2), X, torch.ones(3), None) for p in (pipeline, again)
+        ]
+    assert torch.equal(*images)

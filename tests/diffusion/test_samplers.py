@@ -86,6 +86,20 @@ def test_heun_costs_two_evaluations_a_step_less_the_last():
     assert len(calls) == 10 + 11
 
 
+@pytest.mark.parametrize("loop", [euler, heun])
+def test_a_step_that_no_image_takes_costs_nothing(loop):
+    calls = []
+
+    def counting(x, sigma):
+        calls.append(sigma)
+        return denoiser(x, sigma)
+
+    long = karras_sigmas(6, sigma_min=SIGMA_MIN, sigma_max=SIGMA_MAX, rho=7)
+    resting = torch.cat([long[4:5].expand(4), long[4:]])
+    loop(counting, noise(1), resting.unsqueeze(0))
+    assert len(calls) == (2 if loop is euler else 3)
+
+
 def test_loops_keep_the_dtype_and_ask_the_denoiser_in_it():
     def picky(x, sigma):
         assert x.dtype == sigma.dtype == torch.float32

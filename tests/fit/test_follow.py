@@ -15,7 +15,12 @@ def test_follow_tells_each_verdict_and_the_newest_row_once(tmp_path, caplog):
     caplog.set_level("INFO", logger="factory")
     store = Store(str(tmp_path))
     verdict = Verdict(
-        images=20, frechet_distance=1.25, agreement=0.8, num_samples=100, images_per_second=5
+        images=20,
+        validation_loss=0.25,
+        frechet_distance=1.25,
+        agreement=0.8,
+        num_samples=100,
+        images_per_second=5,
     )
     rows = [row(10), row(20, verdict), row(30), row(40)]
     put_history(store, rows[:1])
@@ -24,7 +29,9 @@ def test_follow_tells_each_verdict_and_the_newest_row_once(tmp_path, caplog):
     follow.look(patience=0)
     follow.look(patience=0)
     assert [message.split(" of ")[0] for message in caplog.messages] == ["20", "40"]
-    assert caplog.messages[0].endswith("3 s to go; Frechet distance 1.250, agreement 80.0%")
+    assert caplog.messages[0].endswith(
+        "3 s to go; validation loss 0.2500, Frechet distance 1.250, agreement 80.0%"
+    )
     assert "10 images/s" in caplog.messages[1]
 
 

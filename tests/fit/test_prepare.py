@@ -1,7 +1,8 @@
 import pytest
+from pydantic import ValidationError
 
-from factory.fit.prepare import claim, dry_run, prepare
-from factory.spec import SpecError
+from factory.fit.prepare import claim, dry_run, open_sources, prepare
+from factory.spec import DenoiserShape, FitSpec, SpecError, load_spec
 from tests.striped import CLASS_NAMES, tiny_fit, write_source
 
 
@@ -91,3 +92,90 @@ def test_class_without_images_is_refused(tmp_path):
         write_source(tmp_path / f"{name}.parquet", names=(*CLASS_NAMES, "dots"), num_images=3)
     with pytest.raises(SpecError, match=r"no images of \['dots'\]"):
         prepare(spec, str(tmp_path / "root"))
+
+
+@pytest.mark.parametrize("fraction", [None, 0.2])
+def test_share_of_the_source_is_held_out_where_no_other_images_are(tmp_path, fraction):
+    spec = tiny_fit(tmp_path, held_out=None, validation_fraction=fraction)
+    source, held_out = open_sources(spec)
+    assert len(held_out) == {None: 12, 0.2: 24}[fraction]
+    assert len(source) + len(held_out) == 120
+    shown = {image.tobytes() for image in source.images}
+    assert not any(image.tobytes() in shown for image in held_out.images)
+
+
+def test_lengths_in_epochs_are_counted_out(tmp_path):
+    spec = tiny_fit(tmp_path, training={"num_images": None, "epochs": 4})
+    assert dry_run(prepare(spec, str(tmp_path / "root"))).num_steps == 4 * 120 // 16
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"training": {"epochs": 3}}, "num_images is 96 and epochs 3; give one"),
+        ({"metric": {"every_images": 5, "every_epochs": 1}}, "every_images is 5 and every_epochs"),
+        ({"validation_fraction": 0.2}, "held_out is .* and validation_fraction 0.2; give one"),
+        (
+            {"conditional": False, "training": {"label_dropout": 0.1}},
+            "label_dropout is 0.1, but conditional is false",
+        ),
+        (
+            {"objective": {"kind": "ddpm", "beta_start": 0.03}},
+            "beta_start is 0.03 and beta_end 0.02",
+        ),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(tmp_path, fields, message):
+    with pytest.raises(ValidationError, match=message):
+        tiny_fit(tmp_path, **fields)
+
+
+def test_objective_without_a_kind_is_edm_and_an_unknown_one_is_refused_by_name():
+    assert load_spec(FitSpec, None, ["objective={}"]) == FitSpec()
+    with pytest.raises(SpecError, match=r"objective\.kind: is 'gan'; known kinds: .*ddpm"):
+        load_spec(FitSpec, None, ["objective.kind=gan"])
+    with pytest.raises(SpecError, match="did you mean 'num_train_timesteps'"):
+        load_spec(FitSpec, None, ["objective.kind=ddpm", "objective.train_timesteps=400"])
+
+
+def test_spec_survives_its_own_dump():
+    overrides = ["objective.kind=ddpm", "conditional=false", "training.epochs=3"]
+    spec = load_spec(FitSpec, None, overrides)
+    assert FitSpec.model_validate(spec.model_dump(mode="json")) == spec
+    assert spec.label_dropout == 0
+    assert FitSpec().label_dropout == 0.1
+
+
+def save_ddpm(folder, **fields):
+    """The untrained model of a tiny fit."""
+    from factory.diffusion.ddpm import new_chain, new_pipeline
+
+    shape = DenoiserShape(block_out_channels=(16, 32), layers_per_block=1, patch_size=1)
+    facts = {"name": "tiny", "image_size": 8, "channels": 1, "label_dropout": 0.1}
+    facts |= {"trained_on": None, "class_names": CLASS_NAMES, **fields}
+    new_pipeline(shape, new_chain(400, "cosine"), **facts).save_pretrained(folder)
+    return str(folder)
+
+
+def test_ddpm_goes_on_from_a_model_of_its_chain_alone(tmp_path):
+    model, root = save_ddpm(tmp_path / "model"), str(tmp_path / "root")
+    chain = {"kind": "ddpm", "num_train_timesteps": 400, "beta_schedule": "cosine"}
+    start = prepare(tiny_fit(tmp_path, start_from=model, objective=chain), root).start
+    assert start is not None
+    assert start.class_names == CLASS_NAMES
+    other = tiny_fit(tmp_path, start_from=model, objective=chain | {"num_train_timesteps": 300})
+    with pytest.raises(SpecError, match=r"chain\.num_train_timesteps: 400 -> 300"):
+        prepare(other, root)
+    with pytest.raises(SpecError, match="of kind ddpm, not edm"):
+        prepare(tiny_fit(tmp_path, start_from=model), root)
+
+
+def test_unconditional_model_goes_on_without_classes_alone(tmp_path):
+    model = save_ddpm(tmp_path / "model", class_names=(), label_dropout=0.0)
+    chain = {"kind": "ddpm", "num_train_timesteps": 400, "beta_schedule": "cosine"}
+    fields = {"start_from": model, "objective": chain}
+    start = prepare(tiny_fit(tmp_path, conditional=False, **fields), str(tmp_path / "root")).start
+    assert start is not None
+    assert start.class_names == ()
+    with pytest.raises(SpecError, match=r"class_names: \[\] -> "):
+        prepare(tiny_fit(tmp_path, **fields), str(tmp_path / "root"))

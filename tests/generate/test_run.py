@@ -81,12 +81,12 @@ class KillsItself:
         self._marker = Path(marker)
         self._batches = 0
 
-    def __call__(self, names, seeds):
+    def __call__(self, batch):
         self._batches += 1
         if self._batches == 4 and not self._marker.exists():
             self._marker.touch()
             os.kill(os.getpid(), signal.SIGKILL)
-        return self._sampler(names, seeds)
+        return self._sampler(batch)
 
 
 class LoadKiller:
@@ -108,10 +108,10 @@ def test_a_killed_actor_changes_nothing(ray_cluster, tmp_path, tiny_model, expec
 class KillsAlways(KillsItself):
     """One whose process dies whenever it reaches a certain image."""
 
-    def __call__(self, names, seeds):
-        if int(self._marker.read_text()) in seeds:
+    def __call__(self, batch):
+        if int(self._marker.read_text()) in {candidate.seed for candidate in batch}:
             os.kill(os.getpid(), signal.SIGKILL)
-        return self._sampler(names, seeds)
+        return self._sampler(batch)
 
 
 class LoadAlwaysKiller(LoadKiller):
@@ -142,10 +142,10 @@ class Fails:
         class Sampler:
             device = sampler.device
 
-            def __call__(_, names, seeds):
-                if self._bad & set(seeds):
+            def __call__(_, batch):
+                if self._bad & {candidate.seed for candidate in batch}:
                     raise RuntimeError("planted failure")
-                return sampler(names, seeds)
+                return sampler(batch)
 
         return Sampler()
 

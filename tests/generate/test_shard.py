@@ -108,8 +108,9 @@ def test_a_late_attempt_with_other_bytes_changes_nothing(tmp_path, tiny_model):
             self.device = sampler.device
             self._sampler = sampler
 
-        def __call__(self, names, seeds):
-            return 255 - self._sampler(names, seeds)
+        def __call__(self, batch):
+            drawn = self._sampler(batch)
+            return drawn._replace(images=255 - drawn.images)
 
     from factory.diffusion.draw import load_sampler
 

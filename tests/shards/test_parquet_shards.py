@@ -122,10 +122,10 @@ def test_damaged_image_byte_is_found_by_the_page_checksum(shard):
 
 
 def test_file_with_other_columns_is_told_what_is_wrong():
-    table = pa.table({"image": [b"x"], "label": [1], "prompt": ["a boot"]})
+    table = pa.table({"image": [b"x"], "label": [1], "caption": ["a boot"]})
     sink = io.BytesIO()
     pq.write_table(table, sink)
-    with pytest.raises(ValueError, match=r"lacks class_name; lacks key; has prompt.*image as bin"):
+    with pytest.raises(ValueError, match=r"lacks class_name; lacks key; has caption.*image as bin"):
         read_shard(sink.getvalue(), "parquet")
 
 

@@ -23,7 +23,7 @@ class OtherDevice:
     def __init__(self, resolved):
         pass
 
-    def __call__(self, names, seeds):
+    def __call__(self, batch):
         raise AssertionError("drawn though nothing can be compared")
 
 
@@ -130,8 +130,8 @@ def test_one_image_of_another_device_is_made_and_not_compared(root, opened, tmp_
         def __init__(self, resolved):
             self._sampler = load_sampler(resolved)
 
-        def __call__(self, names, seeds):
-            return self._sampler(names, seeds)
+        def __call__(self, batch):
+            return self._sampler(batch)
 
     sample = read_samples(opened(root), 0)[0]
     made = remake(opened(root, only=sample.key, output=str(tmp_path)), load=Elsewhere)

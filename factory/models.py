@@ -1,0 +1,269 @@
+"""Find a model by embedded name, folder or Hub id, and pin its content."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from factory.spec import DdpmGenerator, EdmGenerator, SpecError
+
+ASSETS = Path(__file__).parent / "assets"
+INDEX_NAME = "model_index.json"
+TRAINED_ON = "_trained_on"
+"""Where the configuration of a model of diffusers' own kinds says what real data was seen;
+diffusers passes over names like this."""
+_WEIGHTS = (".safetensors", ".bin", ".pt")
+_HASHED = {".json", ".txt", ".model", *_WEIGHTS}
+"""Files that loading a model can read; cards and pictures beside them change nothing."""
+_CLASS_NAMES = {"edm": "EdmPipeline", "ddpm": "DdpmPipeline"}
+"""Kind of generator -> class that its model_index.json names."""
+
+
+class PixelConfig(BaseModel):
+    """The part of a pixel model's model_index.json that planning needs."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    class_name: Literal["EdmPipeline", "DdpmPipeline"] = Field(alias="_class_name")
+    name: str
+    id2label: dict[str, str]
+    """Label -> class name; empty: unconditional."""
+    image_size: int
+    patch_size: int
+    label_dropout: float
+    trained_on: dict[str, Any] | None
+
+    @field_validator("id2label")
+    @classmethod
+    def _complete(cls, names: dict[str, str]) -> dict[str, str]:
+        if sorted(names) != sorted(str(label) for label in range(len(names))):
+            raise ValueError(f"labels are {sorted(names)}; give 0 to {len(names) - 1}")
+        if len(set(names.values())) != len(names):
+            raise ValueError(f"class names are {list(names.values())}; name each class once")
+        return names
+
+
+@dataclass(frozen=True, slots=True)
+class PinnedFolder:
+    """A folder of weights and their configuration, pinned."""
+
+    path: str
+    """Local folder, or Hub id."""
+    revision: str | None
+    """Commit on the Hub; None for a local folder."""
+    digest: str
+    """sha256 over the folder's files, or the commit."""
+
+    def local(self, *, config_only: bool = False) -> Path:
+        """Where the files lie; those of the Hub are downloaded, or its JSON files alone."""
+        if self.revision is None:
+            return Path(self.path)
+        from huggingface_hub import snapshot_download
+
+        patterns = ["*.json"] if config_only else None
+        return Path(snapshot_download(self.path, revision=self.revision, allow_patterns=patterns))
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFolder(PinnedFolder):
+    """A pixel model in diffusers' folder format, pinned."""
+
+    config: PixelConfig
+    is_embedded: bool = False
+
+    @property
+    def name(self) -> str:
+        """What provenance calls the model: its Hub id, or its own name, wherever it lies."""
+        return self.path if self.revision is not None else self.config.name
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Class names in the order of the model's labels; empty: unconditional."""
+        names = self.config.id2label
+        return tuple(names[str(label)] for label in range(len(names)))
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineFolder(PinnedFolder):
+    """A model of diffusers' own kinds, pinned."""
+
+    index: dict[str, Any]
+    """Its model_index.json."""
+    is_embedded: bool = False
+
+    @property
+    def name(self) -> str:
+        """What provenance calls the model: its Hub id, or its folder's name."""
+        return self.path if self.revision is not None else Path(self.path).name
+
+    @property
+    def trained_on(self) -> dict[str, Any] | None:
+        """What the model had seen, as jobs/fit.py writes it; None: not known."""
+        return self.index.get(TRAINED_ON)
+
+
+def open_model(
+    generator: EdmGenerator | DdpmGenerator, *, field: str = "generator.model"
+) -> ModelFolder:
+    """Find a pixel model, and pin its content.
+
+    Args:
+        generator: names the model.
+        field: where the spec names it, for errors.
+
+    Raises:
+        SpecError: if it cannot be found or read, or is no model of this kind.
+    """
+    found = _find(generator.model, generator.revision, field)
+    config = _read_config(found.local(config_only=True) / INDEX_NAME, generator.kind, field)
+    return ModelFolder(
+        found.path, found.revision, found.digest, config, _is_embedded(generator.model)
+    )
+
+
+def open_pipeline(name: str, revision: str | None, *, field: str) -> PipelineFolder:
+    """Find a pipeline of diffusers, and pin its content.
+
+    Raises:
+        SpecError: if it cannot be found or read.
+    """
+    found = _find(name, revision, field)
+    path = found.local(config_only=True) / INDEX_NAME
+    try:
+        index = json.loads(path.read_bytes())
+    except OSError as error:
+        raise _unreadable(path, error, field) from None
+    except ValueError as error:
+        raise SpecError(f"{field}: {path} is no JSON ({error})") from None
+    return PipelineFolder(found.path, found.revision, found.digest, index, _is_embedded(name))
+
+
+def pin_folder(
+    name: str, revision: str | None, *, field: str, instead: str = "a folder in diffusers' format"
+) -> PinnedFolder:
+    """Pin a folder, or a repository on the Hub, by content.
+
+    Args:
+        name: a folder, or `org/name`.
+        revision: commit, tag or branch on the Hub.
+        field: where the spec names it, for errors.
+        instead: what the spec may name instead of a repository that cannot be had.
+
+    Raises:
+        SpecError: if it cannot be had.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if revision is not None:
+            owner = field.removesuffix(field.split(".")[-1])
+            raise SpecError(
+                f"{owner}revision: is {revision}, but {name} is a local folder; leave it out"
+            )
+        return PinnedFolder(str(folder.resolve()), None, folder_digest(folder, field=field))
+    with hub_errors(name, field=field, instead=instead):
+        commit = hub_commit(name, revision)
+    return PinnedFolder(name, commit, commit)
+
+
+@contextmanager
+def hub_errors(name: str, *, field: str, instead: str) -> Iterator[None]:
+    """Within it, a repository that cannot be had from the Hub is a `SpecError`.
+
+    Args:
+        name: the repository.
+        field: where the spec names it.
+        instead: what the spec may name instead.
+    """
+    import httpx2  # huggingface_hub lets its transport errors through as they are
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+
+    try:
+        yield
+    except (
+        HfHubHTTPError,
+        HFValidationError,
+        OfflineModeIsEnabled,
+        httpx2.TransportError,
+        OSError,
+    ) as error:
+        reason = str(error).splitlines()[0]
+        raise SpecError(
+            f"{field}: {name} is no folder and cannot be had from the Hugging Face Hub ({reason}); "
+            f"give {instead}"
+        ) from None
+
+
+def hub_commit(name: str, revision: str | None) -> str:
+    """The commit that a revision of a model on the Hub is now."""
+    from huggingface_hub import HfApi
+
+    commit = HfApi().model_info(name, revision=revision).sha
+    assert commit is not None
+    return commit
+
+
+def folder_digest(folder: Path, *, field: str) -> str:
+    """sha256 over the names and contents of all that loading a model can read; hex.
+
+    Raises:
+        SpecError: if there are no weights, or a file cannot be read.
+    """
+    total = hashlib.sha256()
+    files = sorted(p for p in folder.rglob("*") if p.suffix in _HASHED and p.is_file())
+    if not any(path.suffix in _WEIGHTS for path in files):
+        raise SpecError(f"{field}: {folder} holds no {' or '.join(_WEIGHTS)} weights")
+    for path in files:
+        try:
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        except OSError as error:
+            raise SpecError(f"{field}: {path} cannot be read ({error.strerror})") from None
+        total.update(f"{path.relative_to(folder).as_posix()} {digest}\n".encode())
+    return total.hexdigest()
+
+
+def _find(name: str, revision: str | None, field: str) -> PinnedFolder:
+    if _is_embedded(name):
+        return pin_folder(str(ASSETS / name), revision, field=field)
+    is_folder = Path(name).expanduser().is_dir()
+    if not is_folder and (name.count("/") != 1 or name.startswith((".", "/", "~"))):
+        embedded = sorted(path.parent.name for path in ASSETS.glob(f"*/{INDEX_NAME}"))
+        raise SpecError(
+            f"{field}: {name} is no folder and no embedded model; embedded: {embedded}, "
+            "or give a folder in diffusers' format or org/name on the Hugging Face Hub"
+        )
+    return pin_folder(name, revision, field=field)
+
+
+def _is_embedded(name: str) -> bool:
+    return Path(name).name == name and (ASSETS / name / INDEX_NAME).is_file()
+
+
+def _read_config(path: Path, kind: str, field: str) -> PixelConfig:
+    try:
+        config = PixelConfig.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise _unreadable(path, error, field) from None
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"{'.'.join(map(str, item['loc'])) or 'file'}: {item['msg']}" for item in error.errors()
+        )
+        raise SpecError(
+            f"{field}: {path} describes no pixel model ({wrong}); "
+            f"generator kind {kind} needs a folder as jobs/fit.py makes it"
+        ) from None
+    if config.class_name != _CLASS_NAMES[kind]:
+        right = next(k for k, name in _CLASS_NAMES.items() if name == config.class_name)
+        raise SpecError(f"{field}: {path} describes a model of kind {right}, not {kind}")
+    return config
+
+
+def _unreadable(path: Path, error: OSError, field: str) -> SpecError:
+    return SpecError(
+        f"{field}: {path} cannot be read ({error.strerror}); "
+        "a model folder in diffusers' format holds one"
+    )

@@ -1,0 +1,227 @@
+"""Every system that draws, end to end on a real Ray: killed on the way, with the same bytes."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+from ray import cloudpickle
+
+from factory.generate import run as stage
+from factory.generate.prepare import open_root, prepare
+from factory.generate.shard import MakeShard
+from factory.records import dataset_digest, take_inventory
+from factory.shards.reader import read_shard
+from factory.spec import Classifier, GenerateSpec, VerifySpec
+from factory.verify.check import check_shard
+from factory.verify.prepare import prepare as prepare_verify
+from factory.verify.replay import ReplayShard
+from factory.vision.classifier import build_classifier
+from tests.adapt.adaptations import LORA, WORD, learn_all, tiny_adapt
+from tests.conftest import save_tiny_model
+from tests.diffusion.test_ddpm_sampler import save_model as save_ddpm
+from tests.diffusion.test_dit import new_transformer, save_dit
+from tests.striped import CLASS_NAMES, write_source
+from tests.tiny_text_to_image import save_tiny_pipeline
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
+
+# The planted samplers below travel to actors, which cannot import this file.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+SMALL = {"shard_size": 4, "batch_size": 3, "threads": 1}
+TEXT = {
+    "kind": "text_to_image",
+    "num_inference_steps": 2,
+    "prompts": {"templates": ["{class_name}"]},
+}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Tiny models of every kind, and what goes with them."""
+    folder = tmp_path_factory.mktemp("kinds")
+    text = save_tiny_pipeline(folder / "text")
+    classifier = build_classifier(Classifier(width=8), channels=1, class_names=CLASS_NAMES, seed=3)
+    classifier.save(folder / "classifier")
+    for name, method in (("word", WORD), ("lora", LORA)):
+        learn_all(tiny_adapt(text, folder, method=method), folder / name)
+    return {
+        "edm": str(save_tiny_model(folder / "edm", class_names=CLASS_NAMES)),
+        "ddpm": str(save_ddpm(folder / "ddpm", CLASS_NAMES)),
+        "unconditional": str(save_ddpm(folder / "unconditional", ())),
+        "dit": str(save_dit(folder / "dit", new_transformer(5))),
+        "text": str(text),
+        "classifier": str(folder / "classifier"),
+        "word": str(folder / "word"),
+        "lora": str(folder / "lora"),
+        "real": write_source(folder / "real.parquet", num_images=9),
+        "real16": write_source(folder / "real16.parquet", num_images=9, size=16),
+        "unseen": write_source(folder / "unseen.parquet", num_images=9, seed=1),
+    }
+
+
+def edm(models):
+    return {
+        "model": models["edm"],
+        "scheduler": "heun",
+        "num_inference_steps": 4,
+        "guidance_scale": 1.0,
+    }
+
+
+def ddpm(models):
+    generator = {
+        "kind": "ddpm",
+        "model": models["ddpm"],
+        "num_inference_steps": 3,
+        "guidance_weight": 3,
+    }
+    return {"generator": generator, "num_images": 10}
+
+
+def pseudo_labels(models):
+    generator = {"kind": "ddpm", "model": models["unconditional"], "num_inference_steps": 3}
+    labeller = {"model": models["classifier"]}
+    return {"generator": generator, "labels": "as_found", "labeller": labeller, "num_images": 10}
+
+
+def mapped(models):
+    mapping = {"truck": [{"name": "tow truck"}, {"name": "class 3"}], "ship": [{"name": "class 1"}]}
+    generator = {"kind": "dit", "model": models["dit"], "num_inference_steps": 3}
+    output = {"image_size": 4, "resample": "box"}
+    return {
+        "generator": {**generator, "mapping": mapping},
+        "images_per_class": 5,
+        "output": output,
+    }
+
+
+def prompted(models):
+    generator = {**TEXT, "model": models["text"]}
+    return {"generator": generator, "class_names": ["cat", "dog"], "num_images": 10}
+
+
+def adapted(models, adapters):
+    generator = {**TEXT, "model": models["text"], "adapters": models[adapters]}
+    return {"generator": generator, "images_per_class": 10}
+
+
+def reconstructed(models):
+    start = {"source": {"path": models["real"], "channels": 3}, "t_re": [1, 3], "passes": 2}
+    return {"generator": edm(models), "reconstruct": start}
+
+
+def redrawn(models):
+    start = {"source": {"path": models["real16"], "channels": 3}, "strength": [0.5, 1.0]}
+    return {"generator": {**TEXT, "model": models["text"]}, "reconstruct": start}
+
+
+def filtered(models):
+    near = {"kind": "near_real", "quantile": 0.2}
+    near |= {name: {"path": models[key], "channels": 3} for name, key in SIDES.items()}
+    filters = [{"kind": "contrast", "min_deviation": 62}, {"kind": "duplicate"}, near]
+    return {"generator": edm(models), "filters": filters, "images_per_class": 4}
+
+
+SIDES = {"real": "real", "held_out": "unseen"}
+SPECS = {
+    "ddpm": ddpm,
+    "pseudo-labels": pseudo_labels,
+    "label mapping": mapped,
+    "text": prompted,
+    "textual inversion": lambda models: adapted(models, "word"),
+    "LoRA": lambda models: adapted(models, "lora"),
+    "reconstruction": reconstructed,
+    "image to image": redrawn,
+    "filters": filtered,
+}
+
+
+QUICK = ("pseudo-labels", "LoRA", "reconstruction")
+"""Those that every run of the suite kills; the others are slow: each starts two processes."""
+
+
+class KillsItself:
+    """A sampler whose process dies, once, at its second batch."""
+
+    def __init__(self, resolved, marker):
+        self._sampler = stage.load_sampler(resolved)
+        self.device = self._sampler.device
+        self._marker = Path(marker)
+        self._batches = 0
+
+    def __call__(self, batch):
+        self._batches += 1
+        if self._batches == 2 and not self._marker.exists():
+            self._marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self._sampler(batch)
+
+
+class LoadKiller:
+    def __init__(self, marker):
+        self._marker = marker
+
+    def __call__(self, resolved):
+        return KillsItself(resolved, self._marker)
+
+
+def make_alone(spec, root):
+    """The dataset, made in this process."""
+    opened, _ = open_root(prepare(spec, str(root)))
+    make = MakeShard(opened.resolved, str(root))
+    for shard in opened.pending():
+        make(shard)
+    return take_inventory(opened.store, opened.resolved.fingerprint).records
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(kind, marks=() if kind in QUICK else pytest.mark.slow, id=kind)
+        for kind in SPECS
+    ],
+)
+def test_killed_and_gone_on_with_gives_the_bytes_of_one_process(
+    ray_cluster, tmp_path, models, kind
+):
+    spec = GenerateSpec.model_validate({**SMALL, **SPECS[kind](models)})
+    alone = make_alone(spec, tmp_path / "alone")
+    marker, root = tmp_path / "killed", tmp_path / "root"
+    report = stage.run(prepare(spec, str(root)), load=LoadKiller(str(marker)))
+    assert marker.exists()
+    assert report.missing == []
+    assert report.digest == dataset_digest(alone)
+    assert stage.run(prepare(spec, str(root))).made == 0
+
+
+@pytest.mark.parametrize("kind", SPECS)
+def test_every_image_can_be_made_again_and_says_where_it_came_from(tmp_path, models, kind):
+    spec = GenerateSpec.model_validate({**SMALL, **SPECS[kind](models)})
+    make_alone(spec, tmp_path)
+    prepared = prepare_verify(VerifySpec(replay=1), str(tmp_path))
+    replay = ReplayShard(prepared.dataset, prepared.resolved)
+    for shard, record in prepared.records.items():
+        assert check_shard(prepared.dataset, record).findings == ()
+        drawn = replay(record, prepared.replays[shard])
+        assert (drawn.num_mismatches, drawn.num_not_comparable) == (0, 0)
+        assert drawn.num_compared > 0
+        data = prepared.dataset.store.get(record.file)
+        for sample in read_shard(data, record.format):
+            facts = sample.provenance
+            assert FACTS[kind] <= {name for name, fact in facts.items() if fact is not None}
+
+
+FACTS = {
+    "ddpm": {"guidance_scale"},
+    "pseudo-labels": {"labeller", "confidence"},
+    "label mapping": {"fine_class"},
+    "text": {"prompt"},
+    "textual inversion": {"prompt", "adapter"},
+    "LoRA": {"prompt", "adapter"},
+    "reconstruction": {"t_re", "source_image", "source_pass"},
+    "image to image": {"strength", "source_image", "source_pass"},
+    "filters": {"model_id"},
+}
