@@ -250,6 +250,11 @@ def map_on_actors(
     tasks = ({**row, "task": number} for number, row in enumerate(rows))
     for wave, num_tasks in waves(tasks):
         smallest, largest = shape.pool(resources, num_tasks=num_tasks)
+        # Ray's default is nearly two tasks an actor, which a pool with one in flight never has.
+        scaling = wave.context.autoscaling_config
+        scaling.actor_pool_util_upscaling_threshold = min(
+            scaling.actor_pool_util_upscaling_threshold, in_flight
+        )
         results = wave.map(
             _Guarded,  # pyright: ignore[reportArgumentType] - Ray makes instances of it
             fn_constructor_args=(run, actor, args),
