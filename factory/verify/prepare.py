@@ -180,7 +180,7 @@ def dry_run(prepared: Prepared) -> VerifyDryRun:
 def _plan(root_spec: RootSpec, asked: GenerateSpec) -> Plan:
     """The plan of a root, from its identity: unlike `resolve`, this needs no model."""
     identity = root_spec.identity
-    source_counts = (identity["reconstruct"] or {}).get("class_counts")
+    source_counts = (identity.get("reconstruct") or {}).get("class_counts")
     class_names = tuple(identity["class_names"])
     return make_plan(asked, class_names, layout=identity["layout"], source_counts=source_counts)
 
