@@ -1,6 +1,5 @@
 """Open what a generate spec names, and check that its parts fit together."""
 
-import json
 from dataclasses import dataclass
 
 from factory.adapters import Adapter, read_adapters
@@ -179,7 +178,7 @@ def _check_labels(spec: GenerateSpec) -> None:
 
 
 def _check_steps(num_steps: int | None, model: PinnedFolder) -> None:
-    most = num_train_timesteps(model)
+    most = _num_train_timesteps(model)
     if num_steps is not None and num_steps > most:
         raise SpecError(
             f"generator.num_inference_steps: is {num_steps}, but the model's chain has {most}; "
@@ -251,7 +250,7 @@ def _check_start(spec: GenerateSpec, model: ModelFolder, start: Source) -> None:
             f"generator.scheduler: {spec.generator.scheduler} moves a whole batch from one noise "
             "level; to reconstruct give heun or euler (kind edm), ddpm or ddim (kind ddpm)"
         )
-    steps = spec.generator.num_inference_steps or num_train_timesteps(model)
+    steps = spec.generator.num_inference_steps or _num_train_timesteps(model)
     t_re = spec.reconstruct.t_re
     low, high = t_re if isinstance(t_re, tuple) else (t_re, t_re)
     assert low is not None
@@ -264,14 +263,12 @@ def _check_start(spec: GenerateSpec, model: ModelFolder, start: Source) -> None:
 
 
 def _channels(model: ModelFolder) -> int:
-    unet = json.loads((model.local(config_only=True) / "unet" / "config.json").read_bytes())
-    return unet["in_channels"] // model.config.patch_size**2
+    return model.read_json("unet/config.json")["in_channels"] // model.config.patch_size**2
 
 
-def num_train_timesteps(model: PinnedFolder) -> int:
+def _num_train_timesteps(model: PinnedFolder) -> int:
     """T of a model's chain."""
-    folder = model.local(config_only=True) / "scheduler"
-    return json.loads((folder / "scheduler_config.json").read_bytes())["num_train_timesteps"]
+    return model.read_json("scheduler/scheduler_config.json")["num_train_timesteps"]
 
 
 def decide_layout(spec: GenerateSpec) -> Layout:

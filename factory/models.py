@@ -68,6 +68,15 @@ class PinnedFolder:
         patterns = ["*.json"] if config_only else None
         return Path(snapshot_download(self.path, revision=self.revision, allow_patterns=patterns))
 
+    def read_json(self, name: str) -> Any:
+        """A JSON file of the folder.
+
+        Raises:
+            OSError: if it cannot be read.
+            ValueError: if it is no JSON.
+        """
+        return json.loads((self.local(config_only=True) / name).read_bytes())
+
 
 @dataclass(frozen=True, slots=True)
 class ModelFolder(PinnedFolder):

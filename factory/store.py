@@ -140,6 +140,18 @@ class Store:
                 "give a folder, s3:// or gs://"
             )
 
+    def check_seen(self, name: str) -> None:
+        """Refuse to work on a machine that does not see a file which the driver wrote.
+
+        Raises:
+            SpecError: if it is not there.
+        """
+        if not self.exists(name):
+            raise SpecError(
+                f"root {self.url}: this machine does not see what the driver wrote there; "
+                "on several machines give --root s3://... or a folder that all of them share"
+            )
+
     def check_makeable(self) -> None:
         """Refuse a root that Ray's workers cannot write to; leaves nothing behind.
 

@@ -2,7 +2,6 @@
 
 import io
 import tempfile
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -18,9 +17,9 @@ from factory.adapt.train import Trainable, Trainer
 from factory.adapters import Adapter, AdapterKind, files_digest, record_name
 from factory.diffusion.device import describe
 from factory.models import PipelineFolder
-from factory.records import SPEC_NAME, Device
+from factory.records import SPEC_NAME
 from factory.seeds import hash_seed, seeded
-from factory.spec import AdaptSpec, SpecError, TextualInversion
+from factory.spec import AdaptSpec, TextualInversion
 from factory.store import Store
 
 _PACKAGES = ("accelerate", "peft", "transformers")
@@ -49,7 +48,7 @@ class LearnConcept:
             SpecError: if this machine does not see the root that the driver sees.
         """
         spec, accelerator = self._spec, _accelerator(self._spec)
-        self._check_root()
+        self._store.check_seen(SPEC_NAME)
         torch.set_num_threads(spec.threads)
         base = self._base.local()
         pipeline = load_pipeline(base, accelerator.device)
@@ -65,13 +64,6 @@ class LearnConcept:
             after = draw(adapted, spec, concept, concept.wording.phrase, self._resolution)
             picture = concept_picture(concept, before, after)
             return self._commit(concept, trainer, folder, picture, accelerator.device)
-
-    def _check_root(self) -> None:
-        if not self._store.exists(SPEC_NAME):
-            raise SpecError(
-                f"root {self._store.url}: this machine does not see what the driver wrote there; "
-                "on several machines give --root s3://... or a folder that all of them share"
-            )
 
     def _train(self, trainer: Trainer, checkpoint: str) -> None:
         if self._store.exists(checkpoint):
@@ -109,7 +101,7 @@ class LearnConcept:
             num_steps=trainer.step,
             losses=trainer.losses(),
             seconds=round(trainer.seconds, 2),
-            device=_device(device),
+            device=describe(device, *_PACKAGES),
         )
         for name, path in paths.items():
             self._store.put(f"{adapter.folder}/{name}", path.read_bytes())
@@ -137,11 +129,4 @@ def _accelerator(spec: AdaptSpec) -> Accelerator:
     return Accelerator(
         mixed_precision=spec.training.mixed_precision,
         gradient_accumulation_steps=spec.training.gradient_accumulation_steps,
-    )
-
-
-def _device(device: torch.device) -> Device:
-    found = describe(device)
-    return found.model_copy(
-        update={"versions": found.versions | {name: version(name) for name in _PACKAGES}}
     )

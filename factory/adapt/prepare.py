@@ -3,7 +3,6 @@
 N images, R side in px that the model sees.
 """
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -130,10 +129,8 @@ def open_base(spec: AdaptSpec) -> tuple[PipelineFolder, int]:
             f"model: {spec.model} is a {kind}; give a text-to-image model in the format of "
             f"diffusers' {PIPELINE} (Stable Diffusion 1 or 2)"
         )
-    folder = base.local(config_only=True)
     try:
-        unet = json.loads((folder / "unet" / "config.json").read_bytes())
-        vae = json.loads((folder / "vae" / "config.json").read_bytes())
+        unet, vae = base.read_json("unet/config.json"), base.read_json("vae/config.json")
         factor = 2 ** (len(vae["block_out_channels"]) - 1)
         multiple = factor * 2 ** (len(unet["block_out_channels"]) - 1)
         resolution = spec.resolution or factor * unet["sample_size"]

@@ -17,7 +17,7 @@ from factory.classify.train import Task, Trainer, Workers
 from factory.diffusion.device import describe
 from factory.records import chain_trained_on
 from factory.seeds import hash_seed
-from factory.spec import ClassifySpec, SpecError
+from factory.spec import ClassifySpec
 from factory.store import Store
 from factory.vision.classifier import ImageClassifier
 
@@ -69,7 +69,7 @@ class Trial:
             SpecError: if this machine does not see the root that the driver sees.
         """
         workers = workers or Workers()
-        self._check_root()
+        self._store.check_seen(ASKED_NAME)
         torch.set_num_threads(self._spec.threads)
         _repeat_exactly()
         arm = self._arms[name]
@@ -87,13 +87,6 @@ class Trial:
         record = self._commit(arm, trial, trainer, device)
         self._store.delete([checkpoint])
         return record
-
-    def _check_root(self) -> None:
-        if not self._store.exists(ASKED_NAME):
-            raise SpecError(
-                f"root {self._store.url}: this machine does not see what the driver wrote there; "
-                "on several machines give --root s3://... or a folder that all of them share"
-            )
 
     def _task(self, arm: PreparedArm, trial: int) -> Task:
         spec = self._spec

@@ -1,7 +1,5 @@
 """Find the autoencoder of a text-to-image fit, and check that it takes the images."""
 
-import json
-from pathlib import Path
 from typing import Any
 
 from factory.models import PinnedFolder, pin_folder
@@ -23,7 +21,7 @@ def open_autoencoder(spec: FitSpec, source: Source) -> PinnedFolder | None:
     name = spec.objective.autoencoder
     instead = "the model folder of a fit of kind autoencoder, as jobs/fit.py makes it"
     found = pin_folder(name, spec.objective.autoencoder_revision, field=_FIELD, instead=instead)
-    config = _read_config(found.local(config_only=True), name, instead)
+    config = _read_config(found, name, instead)
     channels = source.images.shape[3]
     if config["in_channels"] != channels:
         raise SpecError(
@@ -35,13 +33,12 @@ def open_autoencoder(spec: FitSpec, source: Source) -> PinnedFolder | None:
 
 def downscaling(autoencoder: PinnedFolder) -> int:
     """How many px of an image stand behind a side of one latent."""
-    config = json.loads((autoencoder.local(config_only=True) / "config.json").read_bytes())
-    return 2 ** (len(config["block_out_channels"]) - 1)
+    return 2 ** (len(autoencoder.read_json("config.json")["block_out_channels"]) - 1)
 
 
-def _read_config(folder: Path, name: str, instead: str) -> dict[str, Any]:
+def _read_config(found: PinnedFolder, name: str, instead: str) -> dict[str, Any]:
     try:
-        config = json.loads((folder / "config.json").read_bytes())
+        config = found.read_json("config.json")
     except (OSError, ValueError) as error:
         raise SpecError(f"{_FIELD}: {name} cannot be read ({error}); give {instead}") from None
     if config.get("_class_name") != "AutoencoderKL":

@@ -3,7 +3,6 @@
 import logging
 import shutil
 import tempfile
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -200,7 +199,9 @@ class _Worker:
         self._store.put(LOSS_NAME, loss_curves(history))
         self._trainer.save(self._folder / _STATE)
         (self._folder / "referee.json").write_text(self.judge.referee.model_dump_json())
-        (self._folder / "device.json").write_text(_device(self._accelerator).model_dump_json())
+        (self._folder / "device.json").write_text(
+            describe(self._accelerator.device, "accelerate", "ray").model_dump_json()
+        )
         ray.train.report(row, checkpoint=Checkpoint.from_directory(self._folder))
 
     def _judge(self, judge: Judge, held_out: Source) -> Verdict:
@@ -223,12 +224,6 @@ class _Worker:
     def _put_history(self) -> None:
         lines = [row.model_dump_json(exclude_none=True) for row in self._trainer.history]
         self._store.put(HISTORY_NAME, ("\n".join(lines) + "\n").encode())
-
-
-def _device(accelerator: Accelerator) -> Device:
-    device = describe(accelerator.device)
-    more = {name: version(name) for name in ("accelerate", "ray")}
-    return device.model_copy(update={"versions": device.versions | more})
 
 
 def _publish(prepared: Prepared, store: Store, folder: Path) -> FitReport:

@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from factory.spec.prompts import template_fields
-from factory.spec.read import Frozen, kind_or
+from factory.spec.prompts import CLASS_FIELD, readable_fields
+from factory.spec.read import Frozen, check_once, kind_or
 from factory.spec.resources import Resources
 from factory.spec.source import SourceSpec
 
@@ -140,10 +140,7 @@ class Concepts(Frozen):
                 f"classes is {list(self.classes)}, but folders names its classes itself; leave "
                 "classes out"
             )
-        names = self.classes or ()
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"classes holds {twice} more than once; name each class once")
+        check_once("classes", self.classes or ())
         return self
 
 
@@ -223,23 +220,18 @@ class AdaptSpec(Frozen):
     @model_validator(mode="after")
     def _prompts(self) -> "AdaptSpec":
         method = self.method
-        wrong = [text for text in method.instance_prompts if not _holds(text, CONCEPT_FIELD)]
+        wrong = [
+            text for text in method.instance_prompts if readable_fields(text) != {CONCEPT_FIELD}
+        ]
         if wrong:
             raise ValueError(
                 f"method.instance_prompts holds {wrong}; a prompt needs {{{CONCEPT_FIELD}}} where "
                 "the concept belongs, and no other braces"
             )
         prior = method.prior_preservation if isinstance(method, DreamBooth) else None
-        if prior is not None and not _holds(prior.class_prompt, "class_name"):
+        if prior is not None and readable_fields(prior.class_prompt) != {CLASS_FIELD}:
             raise ValueError(
                 f"method.prior_preservation.class_prompt is {prior.class_prompt!r}; it needs "
                 "{class_name} where the class belongs, and no other braces"
             )
         return self
-
-
-def _holds(prompt: str, field: str) -> bool:
-    try:
-        return template_fields(prompt) == {field}
-    except ValueError:
-        return False

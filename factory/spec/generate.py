@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from factory.spec.generators import EdmGenerator, Generator
-from factory.spec.read import Count, Counts, Frozen
+from factory.spec.read import Count, Counts, Frozen, check_once
 from factory.spec.resources import Resources
 from factory.spec.selection import Filter, Labeller, Reconstruction
 from factory.spec.source import Resample
@@ -72,10 +72,7 @@ class GenerateSpec(Frozen):
                 f"num_images is {self.num_images} and images_per_class is "
                 f"{self.images_per_class}; give one of the two"
             )
-        names = self.class_names
-        if names is not None and len(set(names)) != len(names):
-            twice = sorted({n for n in names if names.count(n) > 1})
-            raise ValueError(f"class_names holds {twice} more than once; name each class once")
+        check_once("class_names", self.class_names or ())
         if self.layout == "interleaved" and isinstance(self.images_per_class, dict):
             raise ValueError(
                 "layout is interleaved and images_per_class is a table; "

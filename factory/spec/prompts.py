@@ -61,7 +61,7 @@ class Prompts(Frozen):
     def _wrong_lists(self) -> Iterator[str]:
         if CLASS_FIELD in self.words:
             yield f"words holds {CLASS_FIELD}, which is the class; use class_words"
-        used = {name for template in self.templates for name in _readable_fields(template)}
+        used = {name for template in self.templates for name in readable_fields(template)}
         unused = sorted(self.words.keys() - used - {CLASS_FIELD})
         if unused:
             yield f"words holds {unused}, which no template names; put them in one, or leave out"
@@ -87,7 +87,8 @@ def template_fields(template: str) -> set[str]:
     return names
 
 
-def _readable_fields(template: str) -> set[str]:
+def readable_fields(template: str) -> set[str]:
+    """The names in a template's braces; none where they cannot be read."""
     try:
         return template_fields(template)
     except ValueError:

@@ -48,6 +48,17 @@ class Frozen(BaseModel):
 SpecT = TypeVar("SpecT", bound=Frozen)
 
 
+def check_once(field: str, names: Sequence[str]) -> None:
+    """Refuse class names of which one comes twice.
+
+    Raises:
+        ValueError: naming them.
+    """
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"{field} holds {twice} more than once; name each class once")
+
+
 def load_spec(cls: type[SpecT], path: str | Path | None, overrides: Sequence[str] = ()) -> SpecT:
     """Read a YAML spec, apply `key.path=value` overrides, validate once.
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from factory.spec.read import Frozen
+from factory.spec.read import Frozen, check_once
 
 Resample = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 
@@ -55,8 +55,5 @@ class SourceSpec(Frozen):
 
     @model_validator(mode="after")
     def _one_shape(self) -> "SourceSpec":
-        names = self.class_names
-        if names is not None and len(set(names)) != len(names):
-            twice = sorted({n for n in names if names.count(n) > 1})
-            raise ValueError(f"class_names holds {twice} more than once; name each class once")
+        check_once("class_names", self.class_names or ())
         return self

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from factory.spec.prompts import CLASS_FIELD, template_fields
+from factory.spec.prompts import CLASS_FIELD, readable_fields
 from factory.spec.read import Frozen
 
 ATTRIBUTES_FIELD = "attributes"
@@ -48,10 +48,7 @@ class Captions(Frozen):
 
 
 def _is_template(template: str) -> bool:
-    try:
-        fields = template_fields(template)
-    except ValueError:
-        return False
+    fields = readable_fields(template)
     return CLASS_FIELD in fields and fields <= {CLASS_FIELD, ATTRIBUTES_FIELD}
 
 

@@ -4,8 +4,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from factory.spec.prompts import CLASS_FIELD, template_fields
-from factory.spec.read import Frozen
+from factory.spec.prompts import CLASS_FIELD, readable_fields
+from factory.spec.read import Frozen, check_once
 
 NAMBURI2022_TEMPLATES = (
     "Describe what a {class_name} looks like?",
@@ -45,7 +45,7 @@ class WritePromptsSpec(Frozen):
 
     @model_validator(mode="after")
     def _templates_name_the_class(self) -> "WritePromptsSpec":
-        wrong = [text for text in self.templates if not _names_class_alone(text)]
+        wrong = [text for text in self.templates if readable_fields(text) != {CLASS_FIELD}]
         if wrong:
             raise ValueError(
                 f"templates {wrong} must hold {{{CLASS_FIELD}}} and no other name in braces"
@@ -54,15 +54,5 @@ class WritePromptsSpec(Frozen):
 
     @model_validator(mode="after")
     def _each_class_once(self) -> "WritePromptsSpec":
-        names = self.class_names
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"class_names holds {twice} more than once; name each class once")
+        check_once("class_names", self.class_names)
         return self
-
-
-def _names_class_alone(template: str) -> bool:
-    try:
-        return template_fields(template) == {CLASS_FIELD}
-    except ValueError:
-        return False

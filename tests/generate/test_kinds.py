@@ -1,10 +1,5 @@
 """Every system that draws, end to end on a real Ray: killed on the way, with the same bytes."""
 
-import os
-import signal
-import sys
-from pathlib import Path
-
 import pytest
 from ray import cloudpickle
 
@@ -22,13 +17,15 @@ from tests.adapt.adaptations import LORA, WORD, learn_all, tiny_adapt
 from tests.conftest import save_tiny_model
 from tests.diffusion.test_ddpm_sampler import save_model as save_ddpm
 from tests.diffusion.test_dit import new_transformer, save_dit
+from tests.generate import killers
+from tests.generate.killers import LoadKiller
 from tests.striped import CLASS_NAMES, write_source
 from tests.tiny_text_to_image import save_tiny_pipeline
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
 
 # The planted samplers below travel to actors, which cannot import this file.
-cloudpickle.register_pickle_by_value(sys.modules[__name__])
+cloudpickle.register_pickle_by_value(killers)
 
 SMALL = {"shard_size": 4, "batch_size": 3, "threads": 1}
 TEXT = {
@@ -143,31 +140,6 @@ QUICK = ("pseudo-labels", "LoRA", "reconstruction")
 """Those that every run of the suite kills; the others are slow: each starts two processes."""
 
 
-class KillsItself:
-    """A sampler whose process dies, once, at its second batch."""
-
-    def __init__(self, resolved, marker):
-        self._sampler = stage.load_sampler(resolved)
-        self.device = self._sampler.device
-        self._marker = Path(marker)
-        self._batches = 0
-
-    def __call__(self, batch):
-        self._batches += 1
-        if self._batches == 2 and not self._marker.exists():
-            self._marker.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        return self._sampler(batch)
-
-
-class LoadKiller:
-    def __init__(self, marker):
-        self._marker = marker
-
-    def __call__(self, resolved):
-        return KillsItself(resolved, self._marker)
-
-
 def make_alone(spec, root):
     """The dataset, made in this process."""
     opened, _ = open_root(prepare(spec, str(root)))
@@ -190,7 +162,7 @@ def test_killed_and_gone_on_with_gives_the_bytes_of_one_process(
     spec = GenerateSpec.model_validate({**SMALL, **SPECS[kind](models)})
     alone = make_alone(spec, tmp_path / "alone")
     marker, root = tmp_path / "killed", tmp_path / "root"
-    report = stage.run(prepare(spec, str(root)), load=LoadKiller(str(marker)))
+    report = stage.run(prepare(spec, str(root)), load=LoadKiller(marker, batch=2))
     assert marker.exists()
     assert report.missing == []
     assert report.digest == dataset_digest(alone)

@@ -16,11 +16,14 @@ from factory.generate.prepare import prepare
 from factory.records import dataset_digest
 from factory.spec import SpecError
 from tests.datasets import SMALL, make_dataset, plain_words, small_spec
+from tests.generate import killers
+from tests.generate.killers import LoadKiller
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
 
 # The planted samplers below travel to actors, which cannot import this file.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
+cloudpickle.register_pickle_by_value(killers)
 
 JOB = Path(__file__).parents[2] / "jobs" / "generate.py"
 
@@ -72,41 +75,21 @@ def test_growing_and_asking_for_less(ray_cluster, tmp_path, tiny_model, expected
     assert files(tmp_path) == before
 
 
-class KillsItself:
-    """A sampler whose process dies, once, when it reaches a batch of the second shard."""
-
-    def __init__(self, resolved, marker):
-        self._sampler = stage.load_sampler(resolved)
-        self.device = self._sampler.device
-        self._marker = Path(marker)
-        self._batches = 0
-
-    def __call__(self, batch):
-        self._batches += 1
-        if self._batches == 4 and not self._marker.exists():
-            self._marker.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        return self._sampler(batch)
-
-
-class LoadKiller:
-    def __init__(self, marker):
-        self._marker = marker
-
-    def __call__(self, resolved):
-        return KillsItself(resolved, self._marker)
-
-
 def test_a_killed_actor_changes_nothing(ray_cluster, tmp_path, tiny_model, expected):
     marker = tmp_path / "killed"
-    report = run(tiny_model, tmp_path / "root", load=LoadKiller(str(marker)))
+    report = run(tiny_model, tmp_path / "root", load=LoadKiller(marker, batch=4))
     assert marker.exists()
     assert report.digest == expected
     assert_clean(tmp_path / "root", report)
 
 
-class KillsAlways(KillsItself):
-    """One whose process dies whenever it reaches a certain image."""
+class KillsAlways:
+    """A sampler whose process dies whenever it reaches a certain image."""
+
+    def __init__(self, resolved, marker):
+        self._sampler = stage.load_sampler(resolved)
+        self.device = self._sampler.device
+        self._marker = Path(marker)
 
     def __call__(self, batch):
         if int(self._marker.read_text()) in {candidate.seed for candidate in batch}:
@@ -114,7 +97,10 @@ class KillsAlways(KillsItself):
         return self._sampler(batch)
 
 
-class LoadAlwaysKiller(LoadKiller):
+class LoadAlwaysKiller:
+    def __init__(self, marker):
+        self._marker = marker
+
     def __call__(self, resolved):
         return KillsAlways(resolved, self._marker)
 
