@@ -19,7 +19,7 @@ os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "infinite retries remaining")
 import ray
 import ray.data
 
-from factory.spec import Resources, SpecError
+from factory.spec import JobError, Resources, SpecError
 
 if TYPE_CHECKING:
     from ray.train import ScalingConfig
@@ -34,6 +34,8 @@ WAVE = 10_000
 """Tasks handed to Ray at once: enough to hide the start of a pool, few enough for the driver."""
 MOST_DEATHS = 3
 """Times that processes on one machine may die in one task before it is given up."""
+MOST_STARTS = 3
+"""Times that a private instance is started on a machine too busy for it."""
 ANSWER_SECONDS = 10.0
 """How long a cluster may take to accept a connection, and to answer on it."""
 _HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -54,6 +56,7 @@ def connect(
 
     Raises:
         SpecError: if the cluster cannot be reached.
+        JobError: if this machine is too busy to start a private instance.
     """
     if ray.is_initialized():
         yield
@@ -70,14 +73,34 @@ def connect(
     # Ray's core calls a detail of Ray Data's actor pools an error; failures arrive as exceptions.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
-        with _silent_stderr():
-            ray.init(address=target, logging_level=logging.ERROR, log_to_driver=False, **options)
+        _init(target, options)
     except (ConnectionError, ValueError) as error:
         raise _no_cluster(target, error) from None
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _init(target: str, options: dict[str, Any]) -> None:
+    for left in reversed(range(MOST_STARTS)):
+        try:
+            with _silent_stderr():
+                ray.init(
+                    address=target, logging_level=logging.ERROR, log_to_driver=False, **options
+                )
+        except Exception as error:
+            # Ray gives its own processes 30 seconds, and raises no class of its own after that.
+            if "timed out during startup" not in str(error):
+                raise
+            if not left:
+                raise JobError(
+                    f"Ray did not start within 30 seconds, {MOST_STARTS} times: this machine is "
+                    "too busy; try again when it is not, or give --address"
+                ) from None
+            _LOG.warning("Ray did not start within 30 seconds; trying again")
+        else:
+            return
 
 
 @contextmanager
