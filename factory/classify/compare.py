@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from factory.classify import leakage
 from factory.classify.arms import PreparedArm, baseline_name
-from factory.classify.prepare import Prepared, record_name, summarize
+from factory.classify.prepare import Prepared, record_name
 from factory.classify.results import (
     HTML_NAME,
     ArmResult,
@@ -28,6 +28,7 @@ from factory.metrics.evidence import (
     score_interval,
     seed_interval,
 )
+from factory.sources.summary import summarize
 from factory.spec import JobError
 from factory.store import Store
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from factory.sources.open import open_source
 from factory.sources.source import Source
+from factory.sources.trained_on import chain, seen_in_words
 from factory.spec import ClassifySpec, SourceSpec, SpecError
 
 MOST_OVERLAP = 0.01
@@ -71,25 +72,6 @@ def describe(source: Source, *, owner: str, num_real: int) -> str:
     if source.trained_on is None:
         return f"what the generator of {source.name} had seen is not known; {has} real images"
     return f"the generator saw {seen_in_words(source.trained_on)}; {has}"
-
-
-def seen_in_words(trained_on: dict | None) -> str:
-    """What a generator had seen, e.g. "60,000 real images (fashion_mnist train)"."""
-    return " and ".join(
-        f"{seen['num_images']:,} real images ({seen['name']} {seen['split']})"
-        if "digest" in seen
-        else f"whatever {seen['name']} had seen, which is not known"
-        for seen in chain(trained_on)
-    )
-
-
-def chain(trained_on: dict | None) -> list[dict]:
-    """What a model was trained on, last, and the models before it that it started from."""
-    seen = []
-    while trained_on is not None:
-        seen.append(trained_on)
-        trained_on = trained_on.get("before")
-    return seen
 
 
 def _whole_digests(spec: SourceSpec) -> list[str]:

@@ -13,7 +13,7 @@ from factory.classify.arms import (
     synthetic_name,
 )
 from factory.classify.leakage import count_overlap, refuse_leaks
-from factory.classify.results import ClassifyDryRun, DryArm, SourceSummary, TrialRecord
+from factory.classify.results import ClassifyDryRun, DryArm, TrialRecord
 from factory.classify.schedule import images_per_step
 from factory.classify.weights import pin_weights
 from factory.classify.words import mix_in_words
@@ -24,6 +24,7 @@ from factory.sources.mix import synthetic_needed
 from factory.sources.open import open_source
 from factory.sources.parts import align
 from factory.sources.source import Source
+from factory.sources.summary import summarize
 from factory.spec import ClassifySpec, SourceSpec, SpecError
 from factory.store import Store
 
@@ -124,22 +125,6 @@ def dry_run(prepared: Prepared) -> ClassifyDryRun:
         },
         num_trainings=len({arm.fingerprint for arm in prepared.arms.values()}) * spec.num_seeds,
         num_pending=len(prepared.pending()),
-    )
-
-
-def summarize(source: Source) -> SourceSummary:
-    """What reports say of a source."""
-    height, width, channels = source.images.shape[1:]
-    return SourceSummary(
-        name=source.name,
-        split=source.split,
-        digest=source.digest,
-        num_images=len(source),
-        class_counts=source.class_counts,
-        image_size=(height, width),
-        channels=channels,
-        skipped=len(source.skipped),
-        trained_on=source.trained_on,
     )
 
 

@@ -3,6 +3,7 @@
 from factory.metrics.classification import Calibration
 from factory.metrics.evidence import Comparison, Interval
 from factory.records import Device
+from factory.sources.summary import SourceSummary
 from factory.spec import Arm, Frozen
 
 ASKED_NAME = "asked.json"
@@ -52,23 +53,6 @@ class TrialRecord(Frozen):
     """Time in optimizer steps."""
     images_per_second: float
     device: Device
-
-
-class SourceSummary(Frozen):
-    """A source as it took part."""
-
-    name: str
-    split: str
-    digest: str
-    num_images: int
-    class_counts: dict[str, int]
-    image_size: tuple[int, int]
-    """Height and width, px."""
-    channels: int
-    skipped: int
-    """Corrupt images left out."""
-    trained_on: dict | None
-    """Of a synthetic source: what its generator had seen, where that is known."""
 
 
 class ArmResult(Frozen):
