@@ -3,8 +3,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from factory.spec import (
+    ClassifySpec,
     FitSpec,
     GenerateSpec,
+    SourceSpec,
     SpecError,
     differences,
     fingerprint,
@@ -57,6 +59,23 @@ def test_load_spec_reads_yaml_and_overrides_win(tmp_path):
     assert spec.seed == 3
     assert spec.generator.num_inference_steps == 7
     assert spec.generator.sigma_min == 0.01
+
+
+def test_an_override_into_a_default_section_changes_that_value_alone():
+    changed = load_spec(
+        ClassifySpec, None, ["test.num_images=100", "synthetic.synthetic.num_images=50"]
+    )
+    assert changed.test == ClassifySpec().test.model_copy(update={"num_images": 100})
+    assert changed.synthetic["synthetic"].path == ClassifySpec().synthetic["synthetic"].path
+    assert changed.real == ClassifySpec().real
+
+
+def test_an_override_into_a_section_of_the_file_keeps_what_the_file_says(tmp_path):
+    path = tmp_path / "spec.yaml"
+    path.write_text("test: {path: photos}\n")
+    spec = load_spec(ClassifySpec, path, ["test.num_images=100", "synthetic.more.path=more"])
+    assert spec.test == SourceSpec(path="photos", num_images=100)
+    assert list(spec.synthetic) == ["more"]
 
 
 @pytest.mark.parametrize("text", ["[1, 2]", "a: [", "\x00"])

@@ -65,14 +65,15 @@ def load_spec(cls: type[SpecT], path: str | Path | None, overrides: Sequence[str
     Args:
         cls: the spec's model.
         path: YAML file; None starts from the defaults.
-        overrides: each `a.b=value`, the value read as YAML.
+        overrides: each `a.b=value`, the value read as YAML. One into a section that the file does
+            not have changes that value alone of the section's default.
 
     Raises:
         SpecError: naming every wrong field by its path, what was got, and the nearest valid key.
     """
     tree = {} if path is None else _read_yaml(Path(path))
     for override in overrides:
-        _apply(tree, override)
+        _apply(tree, override, cls)
     return validate(cls, tree, str(path or "defaults"))
 
 
@@ -117,7 +118,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return tree
 
 
-def _apply(tree: dict[str, Any], override: str) -> None:
+def _apply(tree: dict[str, Any], override: str, cls: type[BaseModel]) -> None:
     path, equals, text = override.partition("=")
     if not equals or not path:
         raise SpecError(f"{override!r}: is no override; write key.path=value")
@@ -127,13 +128,31 @@ def _apply(tree: dict[str, Any], override: str) -> None:
         raise SpecError(f"{override!r}: the value is no YAML; quote it") from None
     *parents, leaf = path.split(".")
     place: Any = tree
+    default: Any = cls
     for parent in parents:
         key = _key_in(place, parent, override)
-        child = place.setdefault(key, {}) if isinstance(place, dict) else place[key]
+        is_new = isinstance(place, dict) and key not in place
+        default = _default_at(default, parent) if is_new else None
+        child = place.setdefault(key, _given(default)) if is_new else place[key]
         if not isinstance(child, dict | list):
             raise SpecError(f"{override!r}: {parent} is {child!r}, not a section with keys")
         place = child
     place[_key_in(place, leaf, override)] = value
+
+
+def _default_at(owner: Any, part: str) -> Any:
+    """The default of a field of a model or of an instance of one, or an entry of a table."""
+    if isinstance(owner, dict):
+        return owner.get(part)
+    if isinstance(owner, type):
+        field = owner.model_fields.get(part)
+        return None if field is None or field.is_required() else field.get_default()
+    return getattr(owner, part, None)
+
+
+def _given(default: Any) -> dict[str, Any]:
+    """What a default section says beyond the defaults of its own fields."""
+    return default.model_dump(exclude_unset=True) if isinstance(default, BaseModel) else {}
 
 
 def _key_in(place: dict[str, Any] | list[Any], part: str, override: str) -> Any:
