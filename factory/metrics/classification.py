@@ -1,4 +1,4 @@
-"""How good a classifier's probabilities are: accuracy, F1, confusion, calibration.
+"""How good a classifier's probabilities are: accuracy, F1, confusion, calibration, entropy.
 
 N test images, K classes. Everywhere `labels` are int64 [N] from 0 to K - 1, and `probabilities`
 floating [N, K] in [0, 1], of any precision; the predicted class is the most probable one (of
@@ -7,6 +7,7 @@ equal ones the first).
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import entr
 
 from factory.spec import Frozen
 
@@ -106,6 +107,28 @@ def calibration(labels: Labels, probabilities: Probabilities) -> Calibration:
         for b in range(NUM_BINS)
     )
     return Calibration(error=np.abs(right - believed).sum() / len(labels), bins=bins)
+
+
+def output_entropies(probabilities: Probabilities) -> NDArray[np.float64]:
+    """How undecided the classifier is about each image: entropy in nats, [N], in [0, log K].
+
+    No labels are needed, so the images may be synthetic ones that show nobody knows what.
+    """
+    if probabilities.ndim != 2 or not probabilities.size:
+        raise ValueError(
+            f"probabilities are {list(probabilities.shape)}; give [N, K] with N and K of 1 or more"
+        )
+    # 0 log 0 is 0.
+    return entr(probabilities.astype(np.float64)).sum(axis=1)
+
+
+def output_entropy(probabilities: Probabilities) -> float:
+    """Mean entropy of an image's probabilities in nats (yamaguchi2024, Eq. 4).
+
+    The paper calls it marginal entropy, which elsewhere is the entropy of the mean probabilities;
+    its formula is this one.
+    """
+    return float(output_entropies(probabilities).mean())
 
 
 def _predicted(labels: Labels, probabilities: Probabilities) -> Labels:

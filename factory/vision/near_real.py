@@ -3,7 +3,7 @@
 N candidates or queries, R real images, D features, P pairs.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -92,11 +92,11 @@ def pixels(images: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 class Nearest:
-    """Finds the Euclidean distance from a vector to the nearest of many, exact to float64.
+    """Finds the vectors that lie nearest to a vector among many, exact to float64.
 
     |q|^2 + |r|^2 - 2 q r in float32 is fast, but of a small distance between long vectors it leaves
-    no digit. So it only says which pairs can be the nearest, with the worst that rounding can do
-    to it (`_rounding`), and the distances of those few are computed from their differences. The
+    no digit. So it only says which pairs can be among the nearest, with the worst that rounding can
+    do to it (`_rounding`), and the distances of those few are computed from their differences. The
     result for a vector therefore has the same bits in any company. Memory is bounded, however many
     vectors there are.
     """
@@ -111,37 +111,91 @@ class Nearest:
         self._norms = self._on_device.square().sum(dim=1)
 
     def distances(self, queries: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Vectors [N, D] -> distances [N]."""
-        squared = np.full(len(queries), np.inf)
+        """Vectors [N, D] -> Euclidean distances to the nearest, [N]."""
+        return self.neighbours(queries, 1)[0][:, 0]
+
+    def neighbours(
+        self, queries: NDArray[np.float32], k: int
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Vectors [N, D] -> distances [N, k] and places in 0..R - 1 of the k nearest.
+
+        Nearest first; of equally near ones the first.
+
+        Raises:
+            ValueError: if k is not in 1..R.
+        """
+        if not 1 <= k <= len(self._real):
+            raise ValueError(f"k is {k}; give 1 to {len(self._real)}, the number of vectors")
+        squared = np.full((len(queries), k), np.inf)
+        places = np.full((len(queries), k), len(self._real))
         for top in range(0, len(queries), _QUERIES):
             block = queries[top : top + _QUERIES]
-            # A view: what is found for these rows goes into `squared`.
-            nearest = squared[top : top + _QUERIES]
+            # Views: what is found for these rows goes into `squared` and `places`.
+            best = squared[top : top + _QUERIES], places[top : top + _QUERIES]
             for left in range(0, len(self._real), _REALS):
-                others = self._real[left : left + _REALS]
-                for rows, columns in self._possible(block, left, nearest):
-                    difference = block[rows].astype(np.float64) - others[columns]
-                    np.minimum.at(nearest, rows, np.square(difference).sum(axis=1))
-        return np.sqrt(squared)
+                rows, columns = self._possible(block, left, best[0])
+                found = _squared_distances(block, rows, self._real, columns)
+                _keep_nearest(*best, rows, found, columns)
+        return np.sqrt(squared), places
 
     def _possible(
-        self, queries: NDArray[np.float32], left: int, nearest: NDArray[np.float64]
-    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-        """Rows and columns of what may be the nearest, in the block of vectors from `left` on.
+        self, queries: NDArray[np.float32], left: int, best: NDArray[np.float64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Queries and places of what may be among the nearest, of the block from `left` on.
 
-        `nearest` are the squared distances to the vectors before.
+        `best` are the squared distances [N, k] to the nearest vectors before.
         """
         q = torch.from_numpy(queries).to(self._norms.device)
         r, r_norm = (x[left : left + _REALS] for x in (self._on_device, self._norms))
         q_norm = q.square().sum(dim=1)
         rounding = _rounding(q.shape[1]) * (q_norm + r_norm.max())
         found = torch.addmm(r_norm, q, r.T, alpha=-2).add_(q_norm[:, None])
-        # The nearest is no farther than either of these, and looks at most one rounding farther.
-        known = torch.from_numpy(nearest).to(found)
-        limit = torch.minimum(found.amin(dim=1) + rounding, known) + rounding
-        pairs = (found <= limit[:, None]).nonzero().cpu().numpy()
-        for start in range(0, len(pairs), step := max(1, _DIFFERENCES // q.shape[1])):
-            yield pairs[start : start + step, 0], pairs[start : start + step, 1]
+        k = min(best.shape[1], found.shape[1])
+        # The k-th is no farther than either of these, and looks at most one rounding farther.
+        kth = found.topk(k, largest=False).values[:, -1] if k > 1 else found.amin(dim=1)
+        known = torch.from_numpy(best[:, -1]).to(found)
+        limit = torch.minimum(kth + rounding, known) + rounding
+        rows, columns = (found <= limit[:, None]).nonzero(as_tuple=True)
+        return rows.cpu().numpy(), left + columns.cpu().numpy()
+
+
+def _squared_distances(
+    a: NDArray[np.float32],
+    rows: NDArray[np.int64],
+    b: NDArray[np.float32],
+    columns: NDArray[np.int64],
+) -> NDArray[np.float64]:
+    """Between the vectors a[rows] and b[columns], [P]."""
+    found = np.empty(len(rows))
+    step = max(1, _DIFFERENCES // a.shape[1])
+    for start in range(0, len(rows), step):
+        pairs = slice(start, start + step)
+        difference = a[rows[pairs]].astype(np.float64) - b[columns[pairs]]
+        found[pairs] = np.square(difference).sum(axis=1)
+    return found
+
+
+def _keep_nearest(
+    squared: NDArray[np.float64],
+    places: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    found: NDArray[np.float64],
+    columns: NDArray[np.int64],
+) -> None:
+    """Let the pairs (row, place) of squared distances `found` [P] into the nearest k, in place.
+
+    `squared` and `places` [N, k] hold the nearest so far, all of smaller places.
+    """
+    num_rows, k = squared.shape
+    all_rows = np.concatenate([np.repeat(np.arange(num_rows), k), rows])
+    all_squared = np.concatenate([squared.ravel(), found])
+    all_places = np.concatenate([places.ravel(), columns])
+    order = np.lexsort((all_places, all_squared, all_rows))
+    # Every row has k or more entries, and its first ones are the nearest.
+    first = np.searchsorted(all_rows[order], np.arange(num_rows))
+    chosen = order[first[:, None] + np.arange(k)]
+    squared[:] = all_squared[chosen]
+    places[:] = all_places[chosen]
 
 
 def _rounding(num_features: int) -> float:

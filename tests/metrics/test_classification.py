@@ -8,6 +8,8 @@ from factory.metrics.classification import (
     confusion,
     is_correct,
     macro_f1,
+    output_entropies,
+    output_entropy,
     per_class_accuracy,
 )
 
@@ -105,3 +107,32 @@ def test_probabilities_of_other_images_are_refused():
         accuracy(np.zeros(3, np.int64), np.ones((2, 4)))
     with pytest.raises(ValueError, match="N of 1 or more"):
         macro_f1(np.zeros(0, np.int64), np.ones((0, 4)))
+
+
+def test_entropy_is_zero_where_the_classifier_is_sure_and_log_k_where_it_is_not():
+    p = np.array([[1.0, 0, 0, 0], [0.25, 0.25, 0.25, 0.25], [0.5, 0.5, 0, 0], [0.9, 0.1, 0, 0]])
+    last = -0.9 * np.log(0.9) - 0.1 * np.log(0.1)
+    expected = [0, np.log(4), np.log(2), last]
+    assert output_entropies(p).tolist() == pytest.approx(expected)
+    assert output_entropy(p) == pytest.approx(np.mean(expected))
+
+
+def test_entropy_is_that_of_single_images_and_not_of_their_mean():
+    # Sure of every image, and on average of none.
+    assert output_entropy(np.eye(4)) == 0
+    p = np.random.default_rng(0).dirichlet(np.ones(4), 500)
+    average = p.mean(axis=0)
+    assert output_entropy(p) < -(average @ np.log(average)) - 0.1
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_entropy_of_coarse_probabilities_is_summed_exactly(dtype):
+    p = np.random.default_rng(0).dirichlet(np.full(100, 0.1), 2000).astype(dtype)
+    assert np.isfinite(output_entropies(p)).all()
+    assert output_entropy(p) == pytest.approx(output_entropy(p.astype(np.float64)), rel=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(0, 4), (4, 0), (4,)])
+def test_entropy_of_no_probabilities_is_refused(shape):
+    with pytest.raises(ValueError, match="N and K of 1 or more"):
+        output_entropy(np.ones(shape))
