@@ -14,7 +14,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 ROWS = [
     ["spec", "seeds"],
     ["store", "images", "progress"],
-    ["records", "plan", "models", "mapping", "prompts", "captions", "text_schedulers"],
+    ["records", "plan", "models", "mapping", "prompts", "captions", "text_schedulers", "pages"],
     ["adapters"],
     ["shards"],
     ["sources"],

@@ -3,9 +3,9 @@
 K classes.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import cycle
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -17,32 +17,22 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from factory.classify.findings import Series, most_different_classes
-from factory.classify.looks import (
-    BASELINE,
-    QUIET,
-    REAL,
-    SYNTHETIC,
-    Look,
-    arm_looks,
-    percent,
-    pick_looks,
-    shorten,
-)
+from factory.classify.looks import arm_looks
 from factory.classify.results import ClassifyReport, Epoch
 from factory.metrics.classification import Calibration
 from factory.metrics.evidence import Interval
+from factory.pages.figures import WIDTH, draw_interval, name_rows, panels, percent
+from factory.pages.looks import BASELINE, QUIET, REAL, SYNTHETIC, Look, pick_looks, shorten
 
 _MOST_NAMED = {"histograms": 30, "confusion": 50}
 """Classes that the axes of a chart name."""
 _MOST_CELLS = 10
 """Classes of a confusion matrix that has its numbers written in."""
-_WIDTH = 9.6
-"""Of a chart, in inches; one is 100 px of the page."""
 
 
 def top1(report: ClassifyReport) -> Figure:
     """Accuracy of every arm with its interval, and of each of its trainings."""
-    figure = Figure(figsize=(_WIDTH, 0.8 + 0.42 * len(report.arms)))
+    figure = Figure(figsize=(WIDTH, 0.8 + 0.42 * len(report.arms)))
     axes = figure.add_subplot()
     for place, (name, look) in enumerate(arm_looks(report).items()):
         _interval(axes, report.arms[name].top1, place, look, along="x")
@@ -53,7 +43,7 @@ def top1(report: ClassifyReport) -> Figure:
     if report.zero_shot is not None:
         axes.axvline(report.zero_shot.top1, color=QUIET, linestyle="--", label="zero-shot")
         figure.legend(loc="outside right upper")
-    _name_rows(axes, [shorten(name, 40) for name in report.arms])
+    name_rows(axes, [shorten(name, 40) for name in report.arms])
     axes.set_xlabel("top-1 accuracy on the test images")
     axes.xaxis.set_major_formatter(percent())
     return figure
@@ -61,7 +51,7 @@ def top1(report: ClassifyReport) -> Figure:
 
 def series(arms: Series) -> Figure:
     """Accuracy by the number that the arms differ in."""
-    figure = Figure(figsize=(_WIDTH, 3.6))
+    figure = Figure(figsize=(WIDTH, 3.6))
     axes = figure.add_subplot()
     for (name, points), look in zip(arms.lines.items(), pick_looks(len(arms.lines)), strict=True):
         numbers, means = zip(*((point.number, point.top1.mean) for point in points), strict=True)
@@ -83,9 +73,9 @@ def histograms(report: ClassifyReport) -> Figure:
     names = list(report.real.class_counts)
     named = len(names) <= _MOST_NAMED["histograms"]
     height = 0.5 + (0.17 * len(names) if named else 2.4)
-    figure, panels = _panels(len(report.arms), columns=3, height=height)
+    figure, grid = panels(len(report.arms), columns=3, height=height)
     rows = range(len(names))
-    for panel, (arm_name, arm) in zip(panels, report.arms.items(), strict=True):
+    for panel, (arm_name, arm) in zip(grid, report.arms.items(), strict=True):
         real = [arm.real_counts[name] for name in names]
         synthetic = [arm.synthetic_counts[name] for name in names]
         width = 0.75 if named else 1.0
@@ -94,11 +84,11 @@ def histograms(report: ClassifyReport) -> Figure:
         panel.set_title(shorten(arm_name, 40))
         panel.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         panel.grid(visible=False, axis="y")
-    panels[0].set_yticks(rows if named else [], [shorten(name) for name in names] if named else [])
-    panels[0].set_ylim(len(names) - 0.5, -0.5)
-    panels[0].set_xlim(0, 1.05 * max(_class_totals(report)))
+    grid[0].set_yticks(rows if named else [], [shorten(name) for name in names] if named else [])
+    grid[0].set_ylim(len(names) - 0.5, -0.5)
+    grid[0].set_xlim(0, 1.05 * max(_class_totals(report)))
     figure.supxlabel("training images", fontsize=9)
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper left", ncols=2)
+    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper left", ncols=2)
     return figure
 
 
@@ -106,7 +96,7 @@ def per_class(report: ClassifyReport) -> Figure:
     """Accuracy of every arm in the classes that differ most, with intervals."""
     names, looks = most_different_classes(report), arm_looks(report)
     row_height = min(max(0.11 * len(looks), 0.3), 1.2)
-    figure = Figure(figsize=(_WIDTH, 1.0 + row_height * len(names)))
+    figure = Figure(figsize=(WIDTH, 1.0 + row_height * len(names)))
     axes = figure.add_subplot()
     for place, (arm_name, look) in enumerate(looks.items()):
         accuracy = report.arms[arm_name].per_class_accuracy
@@ -116,7 +106,7 @@ def per_class(report: ClassifyReport) -> Figure:
             _interval(axes, accuracy[name], row + offset, look, along="x", label=label)
     for row in range(1, len(names), 2):
         axes.axhspan(row - 0.5, row + 0.5, color="#f4f4f4", zorder=0)
-    _name_rows(axes, [shorten(name) for name in names])
+    name_rows(axes, [shorten(name) for name in names])
     axes.set_xlabel("accuracy on the class's test images")
     axes.xaxis.set_major_formatter(percent())
     figure.legend(loc="outside right upper")
@@ -128,11 +118,11 @@ def confusion(report: ClassifyReport) -> Figure:
     names = [shorten(name, 16) for name in report.test.class_counts]
     named = len(names) <= _MOST_NAMED["confusion"]
     side = max(2.9, 0.8 + 0.13 * len(names)) if named else 2.9
-    columns = max(1, int(_WIDTH / side))
-    figure, panels = _panels(len(report.arms), columns=columns, height=side)
+    columns = max(1, int(WIDTH / side))
+    figure, grid = panels(len(report.arms), columns=columns, height=side)
     # The square root lets rare confusions be seen beside the diagonal.
     norm = PowerNorm(0.5, 0, 1)
-    for panel, (arm_name, arm) in zip(panels, report.arms.items(), strict=True):
+    for panel, (arm_name, arm) in zip(grid, report.arms.items(), strict=True):
         shares = np.array(arm.confusion)
         panel.imshow(shares, cmap="Blues", norm=norm, aspect="auto")
         panel.set_title(shorten(arm_name, 40))
@@ -142,10 +132,10 @@ def confusion(report: ClassifyReport) -> Figure:
         panel.tick_params(labelsize=7)
         panel.tick_params(axis="x", labelrotation=90)
     ticks = range(len(names)) if named else []
-    panels[0].set_xticks(ticks, names if named else [])
-    panels[0].set_yticks(ticks, names if named else [])
+    grid[0].set_xticks(ticks, names if named else [])
+    grid[0].set_yticks(ticks, names if named else [])
     colors = ScalarMappable(norm, "Blues")
-    bar = figure.colorbar(colors, ax=panels, fraction=0.03, aspect=30, format=percent())
+    bar = figure.colorbar(colors, ax=grid, fraction=0.03, aspect=30, format=percent())
     bar.set_label("share of the true class's images")
     figure.supxlabel("predicted class", fontsize=9)
     figure.supylabel("true class", fontsize=9)
@@ -154,7 +144,7 @@ def confusion(report: ClassifyReport) -> Figure:
 
 def learning_curves(report: ClassifyReport) -> Figure:
     """Loss and accuracy by epoch, one thin line a training."""
-    figure = Figure(figsize=(_WIDTH, 3.2))
+    figure = Figure(figsize=(WIDTH, 3.2))
     loss, accuracy = figure.subplots(1, 2)
     looks = arm_looks(report)
     for name, look in looks.items():
@@ -177,7 +167,7 @@ def learning_curves(report: ClassifyReport) -> Figure:
 
 def reliability(report: ClassifyReport) -> Figure:
     """Accuracy by confidence; larger points hold more predictions (Guo et al. 2017, Fig. 1)."""
-    figure = Figure(figsize=(_WIDTH, 4.2))
+    figure = Figure(figsize=(WIDTH, 4.2))
     axes = figure.add_subplot()
     axes.plot([0, 1], [0, 1], color=QUIET, linestyle="--", linewidth=1, label="as sure as right")
     for name, look in arm_looks(report).items():
@@ -208,15 +198,8 @@ def _interval(
     along: Literal["x", "y"],
     label: str | None = None,
 ) -> None:
-    mean, error = interval.mean, None
-    if interval.low is not None and interval.high is not None:
-        error = [[mean - interval.low], [interval.high - mean]]
-    style: dict[str, Any] = {"fmt": look.marker, "color": look.color, "label": label}
-    style |= {"markersize": 5, "capsize": 3, "elinewidth": 1.2}
-    if along == "x":
-        axes.errorbar(mean, place, xerr=error, **style)
-    else:
-        axes.errorbar(place, mean, yerr=error, **style)
+    around = (interval.low, interval.high)
+    draw_interval(axes, interval.mean, around, place, look, along=along, label=label)
 
 
 def _curves(
@@ -240,29 +223,6 @@ def _reliability_line(axes: Axes, calibration: Calibration, look: Look) -> None:
     axes.plot(confidence, accuracy, color=look.color, linewidth=1)
     sizes = 8 + 120 * counts / counts.sum()
     axes.scatter(confidence, accuracy, sizes, color=look.color, marker=look.marker, alpha=0.8)
-
-
-def _panels(number: int, *, columns: int, height: float) -> tuple[Figure, list[Axes]]:
-    """A grid of `number` axes with shared scales, named at its left and lower edge."""
-    columns = min(columns, number)
-    rows = -(-number // columns)
-    figure = Figure(figsize=(_WIDTH, rows * height + 0.9))
-    grid: list[Axes] = list(
-        figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat
-    )
-    for axes in grid[number:]:
-        axes.remove()
-    for axes in grid[max(0, number - columns) : number]:
-        axes.tick_params(labelbottom=True)
-    return figure, grid[:number]
-
-
-def _name_rows(axes: Axes, names: Iterable[str]) -> None:
-    """Name rows 0, 1, ... from the top down."""
-    named = list(names)
-    axes.set_yticks(range(len(named)), named)
-    axes.set_ylim(len(named) - 0.5, -0.5)
-    axes.grid(visible=False, axis="y")
 
 
 def _write_cells(axes: Axes, shares: NDArray[np.float64]) -> None:

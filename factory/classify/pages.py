@@ -1,36 +1,21 @@
 """The report for people: one HTML page that holds its pictures, without scripts or network."""
 
-import base64
-import io
 import math
 from collections.abc import Mapping
-from typing import NamedTuple
-
-import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from PIL import Image
 
 from factory.classify.findings import MOST_COMPARED
 from factory.classify.leakage import seen_in_words
-from factory.classify.looks import DENSITY, REAL, SYNTHETIC
 from factory.classify.pictures import NUM_EXAMPLES, draw_pictures
 from factory.classify.prepare import Prepared
 from factory.classify.results import HTML_NAME, REPORT_NAME, ClassifyReport, Verdict
 from factory.metrics.evidence import POWER, Interval
-from factory.progress import duration
+from factory.pages.looks import REAL, SYNTHETIC
+from factory.pages.page import render_page
 from factory.spec import ClassifySpec
 from factory.store import Store
 
 _SIGNS = {"helps": "▲", "no evidence": "●", "hurts": "▼"}
 """Outcome -> what marks it beside its colour."""
-
-
-class _Picture(NamedTuple):
-    address: str
-    """Data URI."""
-    width: int
-    """On the page, px."""
-    height: int
 
 
 def save_report(store: Store, prepared: Prepared, report: ClassifyReport) -> None:
@@ -50,15 +35,24 @@ def report_html(report: ClassifyReport, spec: ClassifySpec, pictures: Mapping[st
         spec: what was asked.
         pictures: name -> PNG, from `draw_pictures`; the page leaves out those that are missing.
     """
-    page = _environment().get_template("report.html.jinja")
-    return page.render(
-        report=report,
+    return render_page(
+        "factory.classify",
         spec=spec,
-        spec_yaml=yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
+        pictures=pictures,
+        filters={
+            "gap": gap_in_words,
+            "p_value": p_value,
+            "percent_range": percent_range,
+            "points": points,
+            "points_range": points_range,
+            "seen": seen_in_words,
+            "sentence": verdict_sentence,
+            "sign": _SIGNS.__getitem__,
+        },
+        report=report,
         most_compared=MOST_COMPARED,
         num_examples=NUM_EXAMPLES,
         colors={"real": REAL, "synthetic": SYNTHETIC},
-        pictures={name: _embed(name, data) for name, data in pictures.items()},
     )
 
 
@@ -77,11 +71,6 @@ def verdict_sentence(verdict: Verdict, confidence: float) -> str:
     if overall.note:
         words.append(overall.note)
     return "; ".join(words)
-
-
-def percent(fraction: float) -> str:
-    """E.g. "91.2 %"."""
-    return f"{100 * fraction:.1f}\u00a0%"
 
 
 def percent_range(interval: Interval) -> str:
@@ -131,35 +120,3 @@ def _signed(fraction: float, decimals: int) -> str:
 def _ceil(fraction: float) -> str:
     """Percentage points, rounded up: what is found at a gap is found at a larger one."""
     return f"{math.ceil(1000 * fraction) / 10:.1f}"
-
-
-def _embed(name: str, data: bytes) -> _Picture:
-    with Image.open(io.BytesIO(data)) as picture:
-        width, height = picture.size
-    density = 1 if name.startswith("examples") else DENSITY
-    address = f"data:image/png;base64,{base64.b64encode(data).decode()}"
-    return _Picture(address, width // density, height // density)
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("factory.classify", ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "count": "{:,}".format,
-        "duration": duration,
-        "gap": gap_in_words,
-        "p_value": p_value,
-        "percent": percent,
-        "percent_range": percent_range,
-        "points": points,
-        "points_range": points_range,
-        "seen": seen_in_words,
-        "sentence": verdict_sentence,
-        "sign": _SIGNS.__getitem__,
-    }
-    return environment

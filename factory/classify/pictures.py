@@ -1,19 +1,17 @@
 """All pictures of a comparison as PNG: its charts, and sheets of example images."""
 
-import io
-
 import numpy as np
 from matplotlib import rc_context
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
 from factory.classify import charts
 from factory.classify.arms import Sources
 from factory.classify.findings import arm_series
-from factory.classify.looks import STYLE, shorten
 from factory.classify.results import ClassifyReport
 from factory.images import contact_sheet
+from factory.pages.figures import png
+from factory.pages.looks import STYLE, shorten
 from factory.sources.source import Source
 
 NUM_EXAMPLES = 10
@@ -44,7 +42,7 @@ def draw_pictures(report: ClassifyReport, sources: Sources) -> dict[str, bytes]:
             "learning_curves": charts.learning_curves(report),
             "reliability": charts.reliability(report),
         }
-        pictures = {name: _png(figure) for name, figure in figures.items()}
+        pictures = {name: png(figure) for name, figure in figures.items()}
     pictures["examples_real"] = example_sheet(sources.real)
     for number, source in enumerate(sources.synthetic.values(), start=1):
         pictures[f"examples_synthetic_{number}"] = example_sheet(source)
@@ -74,9 +72,3 @@ def _shrink(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
     picture.thumbnail((_EXAMPLE_SIDE, _EXAMPLE_SIDE))
     return np.asarray(picture).reshape(picture.height, picture.width, image.shape[2])
-
-
-def _png(figure: Figure) -> bytes:
-    encoded = io.BytesIO()
-    figure.savefig(encoded, format="png")
-    return encoded.getvalue()

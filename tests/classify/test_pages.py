@@ -1,9 +1,6 @@
 """The page for people: it says what the report says, stands alone, and suits a browser."""
 
 import base64
-import shutil
-import subprocess
-from html.parser import HTMLParser
 
 import pytest
 import yaml
@@ -16,40 +13,8 @@ from factory.metrics.evidence import Comparison, Interval
 from factory.spec import ClassifySpec
 from factory.store import Store
 from tests.classify.comparisons import NAMES, ZERO_SHOT, fake_comparison
-
-
-class Page(HTMLParser):
-    """A page's tags, texts and tables; fails where a tag is not closed."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str]]] = []
-        self.tables: list[list[list[str]]] = []
-        self.text = ""
-        self._open: list[str] = []
-        self.feed(text)
-        assert self._open == []
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag not in ("meta", "link", "img", "br"):
-            self._open.append(tag)
-        if tag == "table":
-            self.tables.append([])
-        elif tag == "tr":
-            self.tables[-1].append([])
-        elif tag in ("td", "th"):
-            self.tables[-1][-1].append("")
-
-    def handle_endtag(self, tag):
-        assert self._open.pop() == tag
-
-    def handle_data(self, data):
-        if {"style", "pre"} & set(self._open):
-            return
-        self.text += data
-        if {"td", "th"} & set(self._open):
-            self.tables[-1][-1][-1] += data
+from tests.pages.browser import look_in_chromium, needs_chromium
+from tests.pages.reading import Page
 
 
 def read_page(prepared: Prepared) -> Page:
@@ -208,34 +173,9 @@ def test_one_arm_with_one_seed_has_a_page_without_verdicts_and_intervals(tmp_pat
     assert page.tables[0][1][6].strip() == f"{100 * report.arms['real'].top1.mean:.1f}\u00a0%"
 
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-LOOK = """<body><iframe src="report.html" width="360" height="800"></iframe><script>
-onload = () => {
-  const page = document.querySelector("iframe").contentDocument;
-  const missing = [...page.images].filter((image) => !image.naturalWidth).length;
-  const found = [page.images.length, missing, page.documentElement.scrollWidth];
-  document.body.textContent = `found ${found.join(" ")} end`;
-};
-</script></body>"""
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
-def test_a_browser_shows_all_of_it_within_360_px(saved, tmp_path):
+@needs_chromium
+def test_a_browser_shows_all_of_it_without_sideways_scrolling(saved, tmp_path):
     page = Store(saved[0].root).get("report.html")
-    (tmp_path / "report.html").write_bytes(page)
-    (tmp_path / "look.html").write_text(LOOK)
-    done = subprocess.run(
-        [
-            *(CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--dump-dom"),
-            *("--allow-file-access-from-files", "--enable-logging=stderr"),
-            *(f"--user-data-dir={tmp_path / 'profile'}", (tmp_path / "look.html").as_uri()),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    assert "CONSOLE" not in done.stderr
-    images, missing, width = done.stdout.partition("found ")[2].partition(" end")[0].split()
-    assert (int(images), int(missing)) == (8, 0)
-    assert int(width) <= 360
+    look = look_in_chromium(page, tmp_path)
+    assert (look.images, look.missing, look.complaints) == (8, 0, [])
+    assert all(taken <= given for given, taken in look.widths.items())
