@@ -8,6 +8,7 @@ from factory.resolve import resolve
 from factory.spec import (
     AdaptSpec,
     ClassifySpec,
+    EvaluateSpec,
     FitSpec,
     GenerateSpec,
     WritePromptsSpec,
@@ -18,6 +19,7 @@ SPECS = sorted((Path(__file__).parents[1] / "jobs" / "specs").glob("*.yaml"))
 KINDS = {
     "adapt": AdaptSpec,
     "classify": ClassifySpec,
+    "evaluate": EvaluateSpec,
     "fit": FitSpec,
     "generate": GenerateSpec,
     "prompts": WritePromptsSpec,

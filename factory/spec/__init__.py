@@ -19,6 +19,7 @@ from factory.spec.classify import (
     Validation,
     ZeroShot,
 )
+from factory.spec.evaluate import Detection, EvaluateSpec, Extractor, Memorisation, Series
 from factory.spec.fit import DenoiserShape, FitSpec, SampleMetric, Training
 from factory.spec.generate import GenerateSpec, ShardFormat
 from factory.spec.generators import (
@@ -42,6 +43,7 @@ from factory.spec.mix import (
     ReplaceMix,
 )
 from factory.spec.prompts import Prompts
+from factory.spec.publish import Gate, MixConfig, PublishSpec, RealConfig
 from factory.spec.read import (
     Count,
     Counts,
@@ -83,16 +85,20 @@ __all__ = [
     "Counts",
     "DdpmGenerator",
     "DenoiserShape",
+    "Detection",
     "DitGenerator",
     "DreamBooth",
     "DuplicateFilter",
     "EdmGenerator",
+    "EvaluateSpec",
+    "Extractor",
     "FillMix",
     "Filter",
     "FineClass",
     "FitSpec",
     "Fraction",
     "Frozen",
+    "Gate",
     "GenerateSpec",
     "Generator",
     "JobError",
@@ -101,19 +107,24 @@ __all__ = [
     "LongTail",
     "Lora",
     "Match",
+    "Memorisation",
     "Mix",
+    "MixConfig",
     "MultiplierMix",
     "NearRealFilter",
     "OversampleMix",
     "PriorPreservation",
     "Prompts",
+    "PublishSpec",
     "RatioMix",
+    "RealConfig",
     "RealMix",
     "Reconstruction",
     "ReplaceMix",
     "Resample",
     "Resources",
     "SampleMetric",
+    "Series",
     "ShardFormat",
     "SourceSpec",
     "SpecError",

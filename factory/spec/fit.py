@@ -103,7 +103,7 @@ class Training(Frozen):
 
 
 class SampleMetric(Frozen):
-    """How checkpoints are judged: Frechet distance in a small classifier's features."""
+    """How checkpoints are judged: Fréchet distance in a small classifier's features."""
 
     every_images: int | None = Field(default=None, gt=0)
     """Training images between two checkpoints, each of which is judged and gets a grid. None, and
@@ -111,7 +111,7 @@ class SampleMetric(Frozen):
     every_epochs: int | None = Field(default=None, gt=0)
     """The same in passes over the training images, instead of `every_images`."""
     keep: Literal["best_sample", "lowest_loss", "last"] = "best_sample"
-    """Which checkpoint becomes the model: the one with the lowest Frechet distance, the one with
+    """Which checkpoint becomes the model: the one with the lowest Fréchet distance, the one with
     the lowest validation loss (lundberg2022 finds that it need not draw best), or the last."""
     num_samples: int = Field(default=1_000, ge=100)
     num_inference_steps: int = Field(default=12, ge=1)

@@ -4,9 +4,12 @@ N images, H height, W width, D features.
 """
 
 import json
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from factory.spec import Classifier, Frozen, SpecError
@@ -157,6 +160,51 @@ def untrained_transformers(architecture: dict[str, Any], *, name: str) -> Transf
     settings = {key: value for key, value in architecture.items() if key != "model_type"}
     config = AutoConfig.for_model(architecture["model_type"], **settings)
     return TransformersTrunk(AutoModelForImageClassification.from_config(config), name=name)
+
+
+def load_with_processor(
+    network: Any, folder: str, *, field: str
+) -> tuple[Any, Callable[[NDArray[np.uint8]], torch.Tensor]]:
+    """A network of transformers and what its own image processor makes of images.
+
+    Args:
+        network: a class of transformers, e.g. Dinov2Model.
+        folder: in transformers' format.
+        field: where the spec names it, for errors.
+
+    Returns:
+        The network in float32, on the CPU and in evaluation mode, and a function: images uint8
+        [N, H, W, C], of the C that the network takes -> its `pixel_values`, float32 [N, C, h, w].
+
+    Raises:
+        SpecError: if the folder is incomplete or damaged.
+    """
+    from transformers import AutoImageProcessor
+
+    try:
+        # Pillow's variant looks at one image at a time, and is the same with and without
+        # torchvision.
+        processor: Any = AutoImageProcessor.from_pretrained(folder, backend="pil")
+        model, loading = network.from_pretrained(
+            folder, dtype=torch.float32, output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise SpecError(
+            f"{field}: {folder} cannot be loaded ({' '.join(str(error).splitlines()[:3])}); give "
+            "a folder with config.json, model.safetensors and preprocessor_config.json"
+        ) from None
+    if loading["missing_keys"]:
+        names = sorted(loading["missing_keys"])
+        raise SpecError(
+            f"{field}: {folder} has no weights for {len(names)} parts of its network "
+            f"({', '.join(names[:3])}); give one that has been trained"
+        )
+
+    def prepare(images: NDArray[np.uint8]) -> torch.Tensor:
+        seen = processor(list(images), return_tensors="pt", input_data_format="channels_last")
+        return seen["pixel_values"]
+
+    return model.eval(), prepare
 
 
 def read_normalisation(key: str, model: str, revision: str) -> Normalisation:

@@ -4,6 +4,7 @@ N images, C channels, H height, W width, K classes, D features.
 """
 
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -62,13 +63,20 @@ class SmallCnn(nn.Module):
             labels.append(self.head(seen).argmax(dim=1).cpu())
         return torch.cat(features).numpy(), torch.cat(labels).numpy()
 
-    def save(self, path: Path) -> None:
+    def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Softmax probabilities float32 [N, K] of images uint8 [N, H, W, C]; computed as `look`."""
+        features, _ = self.look(images)
+        device = self.head.weight.device
+        with torch.inference_mode():
+            return self.head(torch.from_numpy(features).to(device)).softmax(dim=1).cpu().numpy()
+
+    def save(self, path: Path | BinaryIO) -> None:
         """Write sizes and weights to one file."""
         sizes = {"channels": self.channels, "num_classes": self.num_classes}
         torch.save({"sizes": sizes, "weights": self.state_dict()}, path)
 
     @classmethod
-    def load(cls, path: Path) -> "SmallCnn":
+    def load(cls, path: Path | BinaryIO) -> "SmallCnn":
         """Read what `save` wrote; on the CPU."""
         saved = torch.load(path, map_location="cpu", weights_only=True)
         network = cls(**saved["sizes"])

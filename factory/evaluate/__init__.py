@@ -1,0 +1,1 @@
+"""Measure synthetic datasets against real images, and show them side by side."""

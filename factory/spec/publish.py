@@ -1,0 +1,91 @@
+"""A dataset to publish on the Hugging Face Hub, and what must be true of it before."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from factory.spec.mix import Mix
+from factory.spec.read import Frozen
+from factory.spec.source import SourceSpec
+
+ConfigName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=60)]
+Gate = Literal[
+    "verification", "counts", "memorisation_missing", "memorisation_not_valid", "copies", "marks"
+]
+
+
+class RealConfig(Frozen):
+    """Real images, published beside the synthetic ones."""
+
+    kind: Literal["real"]
+    source: SourceSpec
+    licence: str
+    """Of these images, as an identifier of the Hub, e.g. `mit`."""
+
+
+class MixConfig(Frozen):
+    """Real and synthetic images mixed as jobs/classify.py mixes them."""
+
+    kind: Literal["mix"]
+    real: ConfigName
+    """A config of kind real."""
+    mix: Mix
+    seed: int = Field(default=0, ge=0)
+
+
+class PublishSpec(Frozen):
+    """A root, and what goes with it into a dataset repository."""
+
+    name: str = Field(default="publish", pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=40)
+    root: str = "out"
+    """The dataset, as jobs/generate.py made it: a folder or URL."""
+    config: ConfigName = "synthetic"
+    """What it is called in the repository."""
+    more: dict[ConfigName, Annotated[RealConfig | MixConfig, Field(discriminator="kind")]] = Field(
+        default={}
+    )
+    """Further configs of the same repository."""
+    repo_id: str | None = Field(default=None, pattern=r"^[\w.-]+/[\w.-]+$")
+    """`org/name`; None: write card and layout locally, and push nothing."""
+    private: bool = True
+    revision: str | None = None
+    """Branch to push to; None: the main one."""
+    create_pr: bool = False
+    tag: str | None = None
+    licence: str | None = None
+    """Of the synthetic images, as an identifier of the Hub, e.g. `cc-by-4.0`; never guessed."""
+    model_licence: str | None = None
+    """Of the generator; None: as its own folder says."""
+    source_licence: str | None = None
+    """Of the real images that the generator was trained on."""
+    title: str | None = None
+    """None: the dataset's name."""
+    description: str = ""
+    """What a reader should know that no record says."""
+    limits: str = ""
+    """Known limits and biases, beyond those that are measured."""
+    evaluate: str | None = None
+    """Results of jobs/evaluate.py on this root."""
+    classify: str | None = None
+    """Results of jobs/classify.py on this root."""
+    accept: tuple[Gate, ...] = ()
+    """What is published in spite of: a verification that fails, counts that fall short, no check
+    for memorisation, one that does not hold for this generator, copies found, missing marks."""
+
+    @model_validator(mode="after")
+    def _configs_exist(self) -> "PublishSpec":
+        if self.config in self.more:
+            raise ValueError(f"more names {self.config!r}, as the root's config is; rename one")
+        real = [name for name, config in self.more.items() if config.kind == "real"]
+        wrong = {
+            name: config.real
+            for name, config in self.more.items()
+            if config.kind == "mix" and config.real not in real
+        }
+        if wrong:
+            raise ValueError(f"mixes name real configs {wrong}; configs of kind real are {real}")
+        if self.create_pr and (self.tag is not None or self.revision is not None):
+            raise ValueError(
+                "create_pr opens a request for the main branch; leave tag and revision out"
+            )
+        return self
