@@ -1,4 +1,4 @@
-"""What the mathematics of fidelity costs: seconds of each distance, memory of precision and recall.
+"""What fidelity costs: seconds and memory of each measure, images/s of features.
 
 `python benchmarks/fidelity.py [--threads N] [--device DEVICE] [--features D] [--samples N]` runs on
 random normal features and prints one JSON line a measurement, after one with the versions. Memory
@@ -17,14 +17,20 @@ from typing import TypeVar
 import numpy as np
 import scipy
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from factory.metrics.frechet import Moments, frechet_at_infinity, frechet_distance, moments
 from factory.metrics.kernel import kernel_distance
 from factory.metrics.precision_recall import neighbourhoods, precision_recall
+from factory.spec import Extractor
+from factory.vision.extractor_config import pin_extractor
+from factory.vision.extractors import load_extractor
+from factory.vision.pretrained import load_lite0
 
 NEIGHBOURS = 3
 KERNEL_SAMPLES = 10_000
+BATCH, PAIRS = 16, 3
 KIB_IN_MIB = 1024
 
 ResultT = TypeVar("ResultT")
@@ -37,6 +43,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="of precision and recall; default: cpu")
     parser.add_argument("--features", type=int, default=1_280)
     parser.add_argument("--samples", type=int, default=20_000)
+    parser.add_argument("--images", type=int, default=256, help="looked at, in each of three pairs")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     print(json.dumps(versions(args.threads)), flush=True)
@@ -46,6 +53,7 @@ def main() -> None:
     measure_frechet(real, synthetic)
     for size in (1_280, 2_048):
         measure_trace(size)
+    measure_extractor(args.images, torch.device(args.device))
 
 
 def versions(threads: int) -> dict[str, object]:
@@ -91,19 +99,48 @@ def measure_frechet(real: NDArray[np.float32], synthetic: NDArray[np.float32]) -
     _, seconds = timed(lambda: moments(real))
     report("moments of one set", real.shape, seconds)
     _, seconds = timed(lambda: frechet_at_infinity(real, synthetic, seed=0))
-    report("Frechet distance at infinity", real.shape, seconds)
+    report("Fréchet distance at infinity", real.shape, seconds)
 
 
 def measure_trace(size: int) -> None:
     """The distance of given moments: Cholesky, one product, eigenvalues."""
     a, b = (random_moments(size, seed) for seed in (0, 1))
     _, seconds = timed(lambda: frechet_distance(a, b))
-    report("Frechet distance of given moments", (a.num_samples, size), seconds)
+    report("Fréchet distance of given moments", (a.num_samples, size), seconds)
 
 
 def random_moments(size: int, seed: int) -> Moments:
     """Of twice as many samples as features."""
     return moments(random_features(2 * size, size, seed))
+
+
+def measure_extractor(num_images: int, device: torch.device) -> None:
+    """Images/s of EfficientNet-Lite0 as extractor over those of a plain loop, in pairs."""
+    images = np.random.default_rng(0).integers(0, 256, (num_images, 28, 28, 3), dtype=np.uint8)
+    extractor = load_extractor(pin_extractor(Extractor()), device)
+    network = load_lite0().eval().to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    for _ in range(PAIRS):
+        _, seconds = timed(lambda: extractor(images))
+        _, bare = timed(lambda: look_plainly(network, images, device))
+        shape = (num_images, extractor.num_features)
+        rate = round(num_images / seconds, 1)
+        report(
+            "extractor", shape, seconds, images_per_second=rate, over_bare=round(bare / seconds, 3)
+        )
+
+
+@torch.inference_mode()
+def look_plainly(
+    network: torch.nn.Module, images: NDArray[np.uint8], device: torch.device
+) -> NDArray[np.float32]:
+    """What anyone would write: resize, normalise, look; batch by batch."""
+    seen = []
+    for start in range(0, len(images), BATCH):
+        x = torch.from_numpy(images[start : start + BATCH]).to(device).permute(0, 3, 1, 2).float()
+        x = F.interpolate(x, (224, 224), mode="bicubic", antialias=True).clamp(0, 255)
+        x = ((x - 127) / 128).contiguous(memory_format=torch.channels_last)
+        seen.append(network(x).cpu())
+    return torch.cat(seen).numpy()
 
 
 def timed(work: Callable[[], ResultT]) -> tuple[ResultT, float]:

