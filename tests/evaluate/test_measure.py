@@ -126,3 +126,18 @@ def test_warnings_say_what_cannot_be_compared(small_spec, tmp_path):
     assert "held-out images are among the real ones" in warnings
     assert list(report.datasets) == [HELD_OUT, "large"]
     assert report.num_cached == 2 * (120 + 60 + 150)
+
+
+def test_a_class_without_images_is_named_and_left_out(small_spec, tmp_path):
+    prepared = prepare(small_spec({"lacking": OTHER}), str(tmp_path))
+    lacking = prepared.sources["lacking"]
+    rest = lacking.take(np.flatnonzero(lacking.labels != 3))
+    prepared = replace(prepared, sources=prepared.sources | {"lacking": rest})
+    fill(prepared)
+    measure = Measure(prepared, CPU)
+    measured = {name: measure(name) for name in (HELD_OUT, "lacking")}
+    found = measured["lacking"]
+    assert "Dress" not in next(iter(found.extractors.values())).per_class
+    assert "Dress" not in found.classifier.per_class_agreement
+    warnings = make_report(prepared, measured, num_extracted=0, seconds=1.0).warnings
+    assert "lacking has no images of Dress, which are left out of the classes." in warnings
