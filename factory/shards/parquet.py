@@ -69,13 +69,13 @@ def _features(
     types: Mapping[str, pa.DataType], class_names: Sequence[str]
 ) -> dict[str, dict[str, object]]:
     """The columns in the words of `datasets`."""
-    features: dict[str, dict[str, object]] = {
-        name: {"dtype": _value_dtype(t), "_type": "Value"} for name, t in types.items()
-    }
+    features = {name: value_feature(arrow_type) for name, arrow_type in types.items()}
     features["image"] = {"_type": "Image"}
     features["label"] = {"names": list(class_names), "_type": "ClassLabel"}
     return features
 
 
-def _value_dtype(arrow_type: pa.DataType) -> str:
-    return "float64" if arrow_type == pa.float64() else str(arrow_type)
+def value_feature(arrow_type: pa.DataType) -> dict[str, object]:
+    """A column of plain values in the words of `datasets`."""
+    dtype = "float64" if arrow_type == pa.float64() else str(arrow_type)
+    return {"dtype": dtype, "_type": "Value"}

@@ -64,13 +64,16 @@ class PublishSpec(Frozen):
     """What a reader should know that no record says."""
     limits: str = ""
     """Known limits and biases, beyond those that are measured."""
-    evaluate: str | None = None
-    """Results of jobs/evaluate.py on this root."""
+    evaluate: str | None = "results/evaluate"
+    """Results of jobs/evaluate.py on this root, without which nobody knows of copies."""
     classify: str | None = None
     """Results of jobs/classify.py on this root."""
     accept: tuple[Gate, ...] = ()
-    """What is published in spite of: a verification that fails, counts that fall short, no check
-    for memorisation, one that does not hold for this generator, copies found, missing marks."""
+    """What is published in spite of: a verification that fails (damaged shards are left out),
+    counts that fall short, no check for memorisation, one that does not hold for this generator,
+    copies found, missing marks."""
+    export: str | None = None
+    """Folder for the root's images as files, one subfolder a class; None: none."""
 
     @model_validator(mode="after")
     def _configs_exist(self) -> "PublishSpec":

@@ -1,6 +1,6 @@
 """What to check of a finished dataset."""
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from factory.spec.read import Fraction, Frozen
 from factory.spec.resources import Resources
@@ -27,3 +27,14 @@ class VerifySpec(Frozen):
                 "give one of the two"
             )
         return self
+
+
+class VerifyHubSpec(Frozen):
+    """What to check of a dataset that is published on the Hub."""
+
+    revision: str | None = None
+    """Commit, tag or branch; None: the main one."""
+    merkle_root: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+    """What it must be, as a paper or one's own copy says; None: as the dataset's manifest says."""
+    download: bool = False
+    """Fetch every file, hash what came and count its images, instead of believing the Hub."""

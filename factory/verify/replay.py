@@ -15,9 +15,10 @@ from factory.records import Device, ShardRecord
 from factory.resolve import Resolved
 from factory.shards.reader import read_shard
 from factory.shards.sample import Sample
+from factory.sources.check import NAMED, Finding, read_file
+from factory.sources.promise import Dataset, find_candidate
 from factory.spec import Frozen, SpecError, differences
-from factory.verify.check import Finding, read_file
-from factory.verify.prepare import NAMED, Dataset, Prepared, find_candidate
+from factory.verify.prepare import Prepared
 
 if TYPE_CHECKING:
     from factory.diffusion.draw import Sampler

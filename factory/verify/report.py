@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from factory.cli import DONE, FAILED, MISMATCH
 from factory.records import dataset_digest
+from factory.sources.check import NAMED, Duplicate, Finding, ShardCheck, find_duplicates
 from factory.spec import Frozen
-from factory.verify.check import Duplicate, Finding, ShardCheck, find_duplicates
-from factory.verify.prepare import NAMED, Prepared
+from factory.verify.prepare import Prepared
 from factory.verify.replay import ShardReplay
 
 _LOG = logging.getLogger(__name__)

@@ -14,9 +14,10 @@ from factory.cluster import connect, map_on_actors, waves
 from factory.progress import Progress
 from factory.records import ShardRecord
 from factory.resolve import Resolved
+from factory.sources.check import ShardCheck, check_row, check_shard
+from factory.sources.promise import Dataset
 from factory.spec import JobError
-from factory.verify.check import ShardCheck, check_row, check_shard
-from factory.verify.prepare import Dataset, Prepared
+from factory.verify.prepare import Prepared
 from factory.verify.replay import Load, ReplayShard, ShardReplay, load_sampler
 from factory.verify.report import Tally, VerifyReport
 

@@ -1,5 +1,11 @@
 """Every system that draws, end to end on a real Ray: killed on the way, with the same bytes."""
 
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import pytest
 from ray import cloudpickle
 
@@ -8,8 +14,8 @@ from factory.generate.prepare import open_root, prepare
 from factory.generate.shard import MakeShard
 from factory.records import dataset_digest, take_inventory
 from factory.shards.reader import read_shard
+from factory.sources.check import check_shard
 from factory.spec import Classifier, GenerateSpec, VerifySpec
-from factory.verify.check import check_shard
 from factory.verify.prepare import prepare as prepare_verify
 from factory.verify.replay import ReplayShard
 from factory.vision.classifier import build_classifier
@@ -27,6 +33,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
 # The planted samplers below travel to actors, which cannot import this file.
 cloudpickle.register_pickle_by_value(killers)
 
+JOB = Path(__file__).parents[2] / "jobs" / "generate.py"
 SMALL = {"shard_size": 4, "batch_size": 3, "threads": 1}
 TEXT = {
     "kind": "text_to_image",
@@ -167,6 +174,35 @@ def test_killed_and_gone_on_with_gives_the_bytes_of_one_process(
     assert report.missing == []
     assert report.digest == dataset_digest(alone)
     assert stage.run(prepare(spec, str(root))).made == 0
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(kind, marks=() if kind == "filters" else pytest.mark.slow, id=kind)
+        for kind in SPECS
+    ],
+)
+def test_killed_job_run_again_gives_the_bytes_of_one_process(ray_cluster, tmp_path, models, kind):
+    fields = {**SMALL, **SPECS[kind](models)}
+    alone = make_alone(GenerateSpec.model_validate(fields), tmp_path / "alone")
+    path, root = tmp_path / "spec.yaml", tmp_path / "root"
+    path.write_text(json.dumps(fields))
+    address = ray_cluster.get_runtime_context().gcs_address
+    command = [sys.executable, str(JOB), str(path), "--root", str(root), "--address", address]
+    job = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while not list(root.glob("records/*/*.json")):
+            assert job.poll() is None
+            time.sleep(0.01)
+    finally:
+        job.kill()
+        job.wait()
+    again = subprocess.run(command, capture_output=True, text=True, timeout=200, check=True)
+    report = json.loads(again.stdout)
+    assert report["made"] + report["skipped"] == len(alone)
+    assert report["skipped"] >= 1
+    assert report["digest"] == dataset_digest(alone)
 
 
 @pytest.mark.parametrize("kind", SPECS)

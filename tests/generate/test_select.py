@@ -14,8 +14,8 @@ from factory.images import decode_image, read_mark, resize, to_float
 from factory.records import dataset_digest
 from factory.resolve import resolve
 from factory.shards.reader import read_shard
+from factory.sources.check import check_shard
 from factory.spec import Classifier, SpecError, VerifySpec
-from factory.verify.check import check_shard
 from factory.verify.prepare import prepare as prepare_verify
 from factory.vision.channels import to_channels
 from factory.vision.classifier import build_classifier

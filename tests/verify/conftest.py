@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from factory.sources.check import check_shard
 from factory.spec import VerifySpec
-from factory.verify.check import check_shard
 from factory.verify.prepare import prepare
 from factory.verify.replay import ReplayShard, load_sampler
 from factory.verify.report import Tally

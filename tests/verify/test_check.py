@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from factory.records import dataset_digest
+from factory.sources.check import check_shard
 from factory.spec import SpecError
 from factory.store import Store
-from factory.verify.check import check_shard
 from tests.datasets import make_dataset
 from tests.tampering import (
     put_record,

@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +16,12 @@ from factory.plan import Candidate
 from factory.records import SPEC_NAME, ShardRecord, shard_name
 from factory.shards.reader import read_shard
 from factory.shards.sample import ProvenanceValue, Sample
+from factory.sources.promise import Dataset, find_candidate
 from factory.spec import Frozen, SpecError
 from factory.store import Store
-from factory.verify.prepare import NAMED, Dataset, find_candidate
+
+NAMED = 100
+"""Offenders of one kind that a report names; the rest is counted."""
 
 
 class Finding(Frozen):
@@ -29,6 +33,8 @@ class Finding(Frozen):
     key: str | None
     """The sample; None: the file as a whole."""
     what: str
+    is_mark: bool = False
+    """Whether it is about the mark of an image."""
 
 
 class Duplicate(Frozen):
@@ -46,11 +52,15 @@ class ShardCheck:
     shard: int
     class_counts: dict[str, int]
     """Samples counted, by class name."""
+    num_synthetic: int
+    """Those of them that say they are synthetic."""
     is_damaged: bool
     """Whether the bytes are not those of the record, so that `recheck` of generate mends it."""
     findings: tuple[Finding, ...]
     """The first 100."""
     num_findings: int
+    num_wrong_marks: int
+    """Those of them that are about the marks of images."""
     pixels: NDArray[np.uint64]
     """The first 8 bytes of every decoded image's pixel digest."""
 
@@ -77,22 +87,26 @@ def check_shard(dataset: Dataset, record: ShardRecord) -> ShardCheck:
     else:
         problems += [(None, what) for what in _recount(dataset, record, samples)]
     images = [_check_image(dataset, sample) for sample in samples]
-    problems += _check_samples(dataset, record, samples, [wrong for _, wrong in images])
+    problems += _check_samples(dataset, record, samples, [image.wrong for image in images])
+    marks = [(s.key, i.mark) for s, i in zip(samples, images, strict=True) if i.mark is not None]
+    findings = [
+        *(_finding(record, key, what) for key, what in problems),
+        *(_finding(record, key, what, is_mark=True) for key, what in marks),
+    ]
     return ShardCheck(
         shard=record.shard,
         class_counts=_count(samples),
+        num_synthetic=sum(sample.provenance.get("is_synthetic") is True for sample in samples),
         is_damaged=sha256 != record.sha256,
-        findings=tuple(
-            Finding(shard=record.shard, file=record.file, key=key, what=what)
-            for key, what in problems[:NAMED]
-        ),
-        num_findings=len(problems),
+        findings=tuple(findings[:NAMED]),
+        num_findings=len(findings),
+        num_wrong_marks=len(marks),
         pixels=np.array(
             [
-                _short(digest)
-                for sample, (digest, _) in zip(samples, images, strict=True)
+                _short(image.digest)
+                for sample, image in zip(samples, images, strict=True)
                 # A real image comes once in each pass over its source.
-                if digest and sample.provenance.get("t_re") != 0
+                if image.digest and sample.provenance.get("t_re") != 0
             ],
             dtype=np.uint64,
         ),
@@ -163,6 +177,10 @@ def find_duplicates(
     ]
     refuted = named - {_short(group.pixel_sha256) for group in groups}
     return sum(count - 1 for value, count in twice.items() if value not in refuted), groups
+
+
+def _finding(record: ShardRecord, key: str | None, what: str, *, is_mark: bool = False) -> Finding:
+    return Finding(shard=record.shard, file=record.file, key=key, what=what, is_mark=is_mark)
 
 
 def _check_file(dataset: Dataset, record: ShardRecord, sha256: str) -> Iterator[str]:
@@ -249,13 +267,20 @@ def _promised(dataset: Dataset, candidate: Candidate, sample: Sample) -> dict[st
     }
 
 
-def _check_image(dataset: Dataset, sample: Sample) -> tuple[str | None, list[str]]:
-    """The image's pixel digest, None if it cannot be decoded; and what is wrong with it."""
+class _Image(NamedTuple):
+    digest: str | None
+    """Of its pixels; None if it cannot be decoded."""
+    wrong: list[str]
+    mark: str | None
+    """What is wrong with its mark."""
+
+
+def _check_image(dataset: Dataset, sample: Sample) -> _Image:
     try:
         pixels = decode_image(sample.image)
         mark = read_mark(sample.image)
     except ValueError as error:
-        return None, [str(error)]
+        return _Image(None, [str(error)], None)
     height, width, _ = pixels.shape
     digest = pixel_digest(pixels)
     measured: dict[str, ProvenanceValue] = {
@@ -263,11 +288,9 @@ def _check_image(dataset: Dataset, sample: Sample) -> tuple[str | None, list[str
         "height": height,
         "pixel_sha256": digest,
     }
-    wrong = _compare(sample.provenance, measured)
     expected = _mark(dataset, sample)
-    if mark != expected:
-        wrong.append(f"mark is {mark}, expected {expected}")
-    return digest, wrong
+    wrong_mark = None if mark == expected else f"mark is {mark}, expected {expected}"
+    return _Image(digest, _compare(sample.provenance, measured), wrong_mark)
 
 
 def _mark(dataset: Dataset, sample: Sample) -> str | None:
@@ -289,7 +312,7 @@ def _compare(
 def _digests(dataset: Dataset, record: ShardRecord) -> Iterator[tuple[str, str]]:
     """Pixel digest and key of every image of a shard that can be decoded."""
     for sample in read_shard(dataset.store.get(record.file), dataset.format):
-        digest, _ = _check_image(dataset, sample)
+        digest = _check_image(dataset, sample).digest
         if digest is not None:
             yield digest, sample.key
 

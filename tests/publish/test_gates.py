@@ -1,0 +1,154 @@
+"""Each thing that stands against publishing is said by name, with what overrides it."""
+
+import json
+import shutil
+
+import pytest
+
+from factory.publish.prepare import prepare
+from factory.publish.run import run
+from factory.spec import PublishSpec, SpecError, VerifySpec
+from factory.verify.prepare import prepare as prepare_verify
+from tests.datasets import make_dataset
+from tests.publish.roots import LICENCES, published, save_evaluation
+from tests.tampering import put_samples, read_samples, with_provenance, without_mark
+
+
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory, tiny_model):
+    """A root, and results about it that say nothing against it."""
+    folder = tmp_path_factory.mktemp("gates")
+    make_dataset(folder / "root", tiny_model)
+    save_evaluation(folder / "results", folder / "root", verdict="no evidence")
+    return folder
+
+
+@pytest.fixture
+def root(clean, tmp_path):
+    return shutil.copytree(clean / "root", tmp_path / "root")
+
+
+@pytest.fixture
+def gates(root, clean, tmp_path):
+    """The report of a root with clean results and licences, but for the fields given."""
+
+    def report(**fields):
+        given = {"evaluate": str(clean / "results"), "accept": [], **fields}
+        return published(root, tmp_path / "folder", **given)
+
+    return report
+
+
+def tamper(root, change):
+    prepared = prepare_verify(VerifySpec(), str(root))
+    samples = read_samples(prepared, 0)
+    put_samples(prepared, 0, [change(samples[0]), *samples[1:]])
+
+
+def flip_a_byte(root):
+    file = min((root / "data").iterdir())
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
+def test_whole_root_with_clean_results_and_licences_is_refused_nothing(gates):
+    assert gates().refused == {}
+
+
+def test_shard_that_was_changed_fails_verification_and_is_missing(root, gates):
+    flip_a_byte(root)
+    report = gates()
+    assert list(report.refused) == ["verification", "counts", "memorisation_missing"]
+    assert "sha256" in report.refused["verification"]
+    assert "6 of 14 of cat" in report.refused["counts"]
+
+
+def test_sample_that_is_not_as_planned_fails_verification(root, gates):
+    tamper(root, lambda sample: with_provenance(sample, seed=1))
+    assert "seed is 1" in gates().refused["verification"]
+
+
+def test_record_that_cannot_be_used_fails_verification(root, gates):
+    record = min((root / "records/00000").iterdir())
+    record.write_text("{}")
+    report = gates()
+    assert record.name in report.refused["verification"]
+    assert "counts" in report.refused
+
+
+def test_missing_shard_falls_short(root, gates):
+    for folder in ("data", "records/00000"):
+        sorted((root / folder).iterdir())[1].unlink()
+    report = gates()
+    assert "verification" not in report.refused
+    assert report.refused["counts"].startswith("images are missing, 5 of 14 of cat, 6 of 13 of dog")
+
+
+def test_image_without_its_mark_is_refused_by_the_gate_of_marks_alone(root, clean, gates):
+    tamper(root, without_mark)
+    report = gates()
+    assert list(report.refused) == ["marks"]
+    assert report.refused["marks"].startswith("1 images")
+
+
+@pytest.mark.parametrize(
+    ("found", "gate", "said"),
+    [
+        ({}, "memorisation_missing", "without looking for copies"),
+        ({"verdict": "not checked", "reason": "it is a test"}, "memorisation_not_valid", "a test"),
+        ({"verdict": "copies", "share": {"value": 0.25}}, "copies", "25.00% of the images"),
+        ({"num_exact": 2}, "copies", "2 images have the very pixels"),
+    ],
+)
+def test_what_evaluate_says_of_copies_is_a_gate(root, gates, tmp_path, found, gate, said):
+    results = save_evaluation(tmp_path / "found", root, **found)
+    report = gates(evaluate=str(results))
+    assert list(report.refused) == [gate]
+    assert said in report.refused[gate]
+
+
+def test_results_that_are_not_there_are_a_gate(gates, tmp_path):
+    for evaluate in (None, str(tmp_path / "nothing")):
+        assert list(gates(evaluate=evaluate).refused) == ["memorisation_missing"]
+
+
+def test_results_of_other_images_are_a_gate(root, tiny_model, gates):
+    make_dataset(root, tiny_model, num_images=60)
+    assert list(gates().refused) == ["memorisation_missing"]
+
+
+def test_licences_are_never_guessed(root, gates):
+    spec = json.loads((root / "spec.json").read_text())
+    seen = {"name": "photos", "split": "train", "num_images": 9, "digest": "0" * 64}
+    (root / "spec.json").write_text(json.dumps({**spec, "trained_on": seen}))
+    report = gates(licence=None, model_licence=None)
+    assert list(report.refused) == ["licence", "model_licence", "source_licence"]
+    assert "photos" in report.refused["source_licence"]
+    assert gates(source_licence="mit").refused == {}
+
+
+def test_push_is_refused_with_all_gates_at_once_and_nothing_written(root, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_" + "x" * 30)
+    tamper(root, without_mark)
+    fields = {**LICENCES, "licence": None, "evaluate": None, "repo_id": "alice/images"}
+    spec = PublishSpec.model_validate({"root": str(root), "export": str(tmp_path / "e"), **fields})
+    with pytest.raises(SpecError) as caught:
+        run(prepare(spec, str(tmp_path / "folder")))
+    for word in ("marks:", "memorisation_missing:", "licence:", "alice/images"):
+        assert word in str(caught.value)
+    assert "accept=[marks, memorisation_missing]; a licence must be given" in str(caught.value)
+    assert not (tmp_path / "folder").exists()
+    assert not (tmp_path / "e").exists()
+
+
+def test_accepted_gate_is_reported_and_no_longer_refuses(root, gates):
+    tamper(root, without_mark)
+    report = gates(evaluate=None, accept=["marks", "memorisation_missing", "copies"])
+    assert report.refused == {}
+    assert set(report.accepted) == {"marks", "memorisation_missing"}
+
+
+def test_licence_cannot_be_accepted_away():
+    with pytest.raises(ValueError, match="accept"):
+        PublishSpec.model_validate({"accept": ["licence"]})
