@@ -60,7 +60,7 @@ def main() -> None:
     )
     report = run(prepare(spec, str((args.work / name / "report").resolve())))
     print("| images | Frechet | kernel x 1000 | precision | recall | agreement | entropy "
-          "| told by pixels | told by DCT | near-copies |")  # fmt: skip
+          "| told by pixels | told by DCT | exact copies |")  # fmt: skip
     print("|---|---|---|---|---|---|---|---|---|---|")
     for way, found in report.datasets.items():
         print(f"| {way} | {row(found)} |")
@@ -71,7 +71,7 @@ def row(found: DatasetResult) -> str:
     likeness = next(iter(found.extractors.values())).overall
     assert likeness.kernel_distance is not None
     assert found.classifier is not None
-    told = [found.detection[domain].accuracy.value for domain in ("pixel", "dct")]
+    told = [found.detection.get(domain) for domain in ("pixel", "dct")]
     copies = "" if found.memorisation is None else f"{found.memorisation.num_exact}"
     return " | ".join(
         [
@@ -81,7 +81,7 @@ def row(found: DatasetResult) -> str:
             f"{likeness.recall:.3f}",
             f"{found.classifier.agreement.value:.3f}",
             f"{found.classifier.entropy.value:.3f}",
-            *(f"{share:.3f}" for share in told),
+            *("" if result is None else f"{result.accuracy.value:.3f}" for result in told),
             copies,
         ]
     )
