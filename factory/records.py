@@ -104,6 +104,19 @@ def shard_name(shard: int, sha256: str, form: str) -> str:
     return f"data/train-{shard:05d}-{sha256[:8]}{SUFFIXES[form]}"
 
 
+def refuse_dataset(store: Store, *, job: str) -> None:
+    """Refuse a root for a job's results where a dataset or a model lies.
+
+    Raises:
+        SpecError: if it has a spec.json.
+    """
+    if store.exists(SPEC_NAME):
+        raise SpecError(
+            f"root {store.url}: holds a dataset or a model ({SPEC_NAME}); "
+            f"give the results of {job} a --root of their own"
+        )
+
+
 def read_root(store: Store) -> RootSpec:
     """The root's spec.
 

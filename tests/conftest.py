@@ -52,6 +52,17 @@ def save_tiny_model(
     return folder
 
 
+@pytest.fixture
+def one_thread():
+    """Networks this small only wait for one another on two threads."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_model(tmp_path_factory.mktemp("models") / "tiny")

@@ -17,15 +17,13 @@ from factory.classify.results import ClassifyDryRun, DryArm, TrialRecord
 from factory.classify.schedule import images_per_step
 from factory.classify.weights import pin_weights
 from factory.classify.words import mix_in_words
-from factory.records import SPEC_NAME
+from factory.records import refuse_dataset
 from factory.seeds import hash_seed
-from factory.sources.decode import size_in_words
 from factory.sources.mix import synthetic_needed
-from factory.sources.open import open_source
-from factory.sources.parts import align
+from factory.sources.named import align_named, check_size, open_named
 from factory.sources.source import Source
 from factory.sources.summary import summarize
-from factory.spec import ClassifySpec, SourceSpec, SpecError
+from factory.spec import ClassifySpec, SpecError
 from factory.store import Store
 
 
@@ -86,10 +84,10 @@ def prepare(spec: ClassifySpec, root: str) -> Prepared:
         SpecError: if sources do not fit one another, hold too few images for an arm, or the
             generator has seen the test images; or if the root holds something else.
     """
-    _check_root(root)
+    refuse_dataset(Store(root), job="classify")
     classifier, weights = pin_weights(spec.classifier)
     spec = spec.model_copy(update={"classifier": classifier})
-    whole, opened = _open("real", spec.real), _open("test", spec.test)
+    whole, opened = open_named("real", spec.real), open_named("test", spec.test)
     empty = [name for name, count in whole.class_counts.items() if count == 0]
     if empty:
         raise SpecError(f"real: {whole.name} holds no images of {empty}; nothing can learn them")
@@ -128,34 +126,10 @@ def dry_run(prepared: Prepared) -> ClassifyDryRun:
     )
 
 
-def _check_root(root: str) -> None:
-    store = Store(root)
-    if store.exists(SPEC_NAME):
-        raise SpecError(
-            f"root {store.url}: holds a dataset or a model ({SPEC_NAME}); "
-            "give the results of classify a --root of their own"
-        )
-
-
-def _open(field: str, spec: SourceSpec, images_per_class: dict[str, int] | None = None) -> Source:
-    try:
-        return open_source(spec, images_per_class=images_per_class)
-    except SpecError as error:
-        raise SpecError(f"{field}: {error}") from None
-
-
 def _fit(field: str, source: Source, real: Source) -> Source:
     """`source` with its labels in the order of `real`'s, checked to have images of its size."""
-    try:
-        aligned = align(source, real.class_names)
-    except SpecError as error:
-        raise SpecError(f"{field}: {error}") from None
-    if aligned.images.shape[1:] != real.images.shape[1:]:
-        raise SpecError(
-            f"{field}: images of {source.name} are {size_in_words(aligned.images.shape[1:])}, but "
-            f"those of {real.name} are {size_in_words(real.images.shape[1:])}; "
-            f"set image_size and channels of {field}, or of real"
-        )
+    aligned = align_named(field, source, real)
+    check_size(field, aligned, real)
     return aligned
 
 
@@ -181,7 +155,9 @@ def _open_synthetic(spec: ClassifySpec, real: Source) -> dict[str, Source]:
         if key is not None:
             before = most.get(key, {})
             most[key] = {name: max(n, before.get(name, 0)) for name, n in needed.items()}
-    return {
-        key: _fit(f"synthetic.{key}", _open(f"synthetic.{key}", spec.synthetic[key], counts), real)
-        for key, counts in most.items()
-    }
+    opened = {}
+    for key, counts in most.items():
+        field = f"synthetic.{key}"
+        source = open_named(field, spec.synthetic[key], images_per_class=counts)
+        opened[key] = _fit(field, source, real)
+    return opened

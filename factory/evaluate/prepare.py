@@ -9,14 +9,12 @@ from numpy.typing import NDArray
 
 from factory.evaluate.results import EvaluateDryRun
 from factory.models import PinnedFolder, pin_folder
-from factory.records import SPEC_NAME
-from factory.sources.decode import size_in_words
-from factory.sources.open import open_source
-from factory.sources.parts import align
+from factory.records import refuse_dataset
+from factory.sources.named import align_named, check_size, open_named
 from factory.sources.source import Source
 from factory.sources.summary import summarize
 from factory.sources.trained_on import chain, seen_in_words
-from factory.spec import EvaluateSpec, SourceSpec, SpecError, fingerprint
+from factory.spec import EvaluateSpec, SpecError, fingerprint
 from factory.spec.evaluate import HELD_OUT
 from factory.store import Store
 from factory.vision.extractor_config import PinnedExtractor, pin_extractor
@@ -26,6 +24,8 @@ BLOCK = 512
 """Images of one task, and of one file of features."""
 _PASSES, _MOST_SEEN = 20, 300_000
 """Length of the training of the small classifier: passes over the real images, and most images."""
+_FEWEST = 10
+"""With fewer images a side every distance is noise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +85,15 @@ class Prepared:
 
     def blocks(self, look: str) -> Iterator[Block]:
         """All blocks of all datasets, as the network of that folder sees them."""
-        for dataset, source in self.sources.items():
-            for start in range(0, len(source), BLOCK):
-                digest = _pixels_digest(source.images[start : start + BLOCK])
-                yield Block(dataset, start, f"{look}/{digest}.npy")
+        for dataset in self.sources:
+            yield from self.blocks_of(dataset, look)
+
+    def blocks_of(self, dataset: str, look: str) -> Iterator[Block]:
+        """Those of one dataset, in its order."""
+        images = self.sources[dataset].images
+        for start in range(0, len(images), BLOCK):
+            digest = _pixels_digest(images[start : start + BLOCK])
+            yield Block(dataset, start, f"{look}/{digest}.npy")
 
     def pending(self) -> dict[str, list[Block]]:
         """Folder of a network -> blocks whose files are not there yet; equal blocks once."""
@@ -121,14 +126,14 @@ def prepare(spec: EvaluateSpec, root: str) -> Prepared:
         SpecError: if datasets do not fit one another, or a network cannot be had; or if the root
             holds something else.
     """
-    _check_root(root)
-    real = _open("real", spec.real)
+    refuse_dataset(Store(root), job="evaluate")
+    real = open_named("real", spec.real)
     sources = {"real": real}
     if spec.held_out is not None:
-        sources[HELD_OUT] = _fit("held_out", _open("held_out", spec.held_out), real, spec)
+        sources[HELD_OUT] = _fit("held_out", open_named("held_out", spec.held_out), real, spec)
     for name, source in spec.synthetic.items():
         field = f"synthetic.{name}"
-        sources[name] = _fit(field, _open(field, source), real, spec)
+        sources[name] = _fit(field, open_named(field, source), real, spec)
     _refuse_single(sources)
     classifier = _pin_classifier(spec, real)
     return Prepared(
@@ -166,49 +171,21 @@ def dry_run(prepared: Prepared) -> EvaluateDryRun:
     )
 
 
-def _check_root(root: str) -> None:
-    store = Store(root)
-    if store.exists(SPEC_NAME):
-        raise SpecError(
-            f"root {store.url}: holds a dataset or a model ({SPEC_NAME}); "
-            "give the results of evaluate a --root of their own"
-        )
-
-
-def _open(field: str, spec: SourceSpec) -> Source:
-    try:
-        return open_source(spec)
-    except SpecError as error:
-        raise SpecError(f"{field}: {error}") from None
-
-
 def _open_seen(spec: EvaluateSpec, real: Source) -> Source:
     if spec.memorisation is None or spec.memorisation.seen is None:
         return real
-    seen = _open("memorisation.seen", spec.memorisation.seen)
-    _check_size("memorisation.seen", seen, real)
+    seen = open_named("memorisation.seen", spec.memorisation.seen)
+    check_size("memorisation.seen", seen, real)
     return seen
 
 
 def _fit(field: str, source: Source, real: Source, spec: EvaluateSpec) -> Source:
     """`source`, its labels in the order of `real`'s where they are looked at; of its size."""
-    try:
-        aligned = align(source, real.class_names) if spec.per_class else source
-    except SpecError as error:
-        raise SpecError(
-            f"{field}: {error}; or set per_class=false to compare images without labels"
-        ) from None
-    _check_size(field, aligned, real)
-    return aligned
-
-
-def _check_size(field: str, source: Source, real: Source) -> None:
-    if source.images.shape[1:] != real.images.shape[1:]:
-        raise SpecError(
-            f"{field}: images of {source.name} are {size_in_words(source.images.shape[1:])}, but "
-            f"those of {real.name} are {size_in_words(real.images.shape[1:])}; "
-            f"set image_size and channels of {field}, or of real"
-        )
+    if spec.per_class:
+        remedy = "; or set per_class=false to compare images without labels"
+        source = align_named(field, source, real, remedy=remedy)
+    check_size(field, source, real)
+    return source
 
 
 def _refuse_single(sources: dict[str, Source]) -> None:
@@ -218,10 +195,6 @@ def _refuse_single(sources: dict[str, Source]) -> None:
             f"{', '.join(f'{name} has {count} images' for name, count in few.items())}; "
             f"give each at least {_FEWEST}"
         )
-
-
-_FEWEST = 10
-"""With fewer images a side every distance is noise."""
 
 
 def _pin_classifier(spec: EvaluateSpec, real: Source) -> PinnedFolder | None:

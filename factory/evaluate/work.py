@@ -83,6 +83,6 @@ def small_name(prepared: Prepared) -> str:
 
 def read_look(prepared: Prepared, look: str, dataset: str) -> NDArray[np.float32]:
     """What a network saw in all images of a dataset, float32 [N, D]."""
-    names = [block.name for block in prepared.blocks(look) if block.dataset == dataset]
+    names = [block.name for block in prepared.blocks_of(dataset, look)]
     files = Store(prepared.root).get_many(set(names))
     return np.concatenate([np.load(io.BytesIO(files[name])) for name in names])

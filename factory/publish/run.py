@@ -12,7 +12,7 @@ from factory.publish.export import Exported, export_images
 from factory.publish.facts import Facts, gather_facts
 from factory.publish.gates import find_refusals, refuse
 from factory.publish.layout import Layout, lay_out
-from factory.publish.measured import REPORT_NAME, find_evaluation
+from factory.publish.measured import REPORT_NAME
 from factory.publish.prepare import Prepared
 from factory.publish.push import Pushed, push
 from factory.spec import Frozen, PublishSpec, SpecError
@@ -116,14 +116,10 @@ def _gather(prepared: Prepared, checked: Checked) -> Facts:
             f"root {store.url}: no shard is what its record says; run jobs/generate.py with the "
             "dataset's spec, this root and recheck=true"
         )
-    if spec.evaluate is not None and not _is_evaluated(spec.evaluate, store):
+    # Without results the gates speak, in their own words.
+    if spec.evaluate is not None and not Store(spec.evaluate).exists(REPORT_NAME):
         spec = spec.model_copy(update={"evaluate": None})
     return gather_facts(spec, store, checked.records)
-
-
-def _is_evaluated(folder: str, store: Store) -> bool:
-    has_report = Store(folder).exists(REPORT_NAME)
-    return has_report and find_evaluation(folder, store.url) is not None
 
 
 def _save(layout: Layout, store: Store) -> None:

@@ -109,10 +109,9 @@ def load_extractor(
         case "clip":
             network = _clip(path, device, field)
         case "classifier":
-            # It fills up batches itself, and its width shows in what it makes of no images.
-            features = load_labeller(path, device, field=field).features
-            none = np.zeros((0, _PROBE_SIDE, _PROBE_SIDE, 3), dtype=np.uint8)
-            return FeatureExtractor(pinned.label, features(none).shape[1], features)
+            # It fills up batches itself.
+            labeller = load_labeller(path, device, field=field)
+            return FeatureExtractor(pinned.label, labeller.num_features, labeller.features)
     return FeatureExtractor(
         pinned.label, network.num_features, lambda images: _look(network, images, device)
     )

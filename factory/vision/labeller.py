@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from factory.images import to_float
-from factory.spec import SpecError
 from factory.vision.channels import to_channels
 from factory.vision.classifier import load_classifier
 from factory.vision.labeller_config import read_labeller_config
-from factory.vision.pretrained import TransformersTrunk
+from factory.vision.pretrained import TransformersTrunk, load_with_processor
 
 BATCH_SIZE = 64
 """Images that a labeller's network sees at once, whatever it is given."""
@@ -65,6 +64,8 @@ class LabellerNetwork:
         """Use `network`, which lies on `device`; made by `load_labeller`."""
         self.class_names = class_names
         """K names, in the order of the labels."""
+        self.num_features = network.head.in_features
+        """F."""
         self._network = network
         self._device = device
 
@@ -145,33 +146,11 @@ def _of_factory(folder: Path, device: torch.device) -> _Network:
 
 
 def _of_transformers(folder: str, device: torch.device, field: str) -> _Network:
-    from transformers import AutoImageProcessor, AutoModelForImageClassification
+    from transformers import AutoModelForImageClassification
 
-    try:
-        # Pillow's variant looks at one image at a time, and is the same with and without
-        # torchvision.
-        processor: Any = AutoImageProcessor.from_pretrained(folder, backend="pil")
-        classifier, loading = AutoModelForImageClassification.from_pretrained(
-            folder, dtype=torch.float32, output_loading_info=True
-        )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise SpecError(
-            f"{field}: {folder} cannot be loaded ({' '.join(str(error).splitlines()[:3])}); give "
-            "a folder with config.json, model.safetensors and preprocessor_config.json"
-        ) from None
-    if loading["missing_keys"]:
-        names = sorted(loading["missing_keys"])
-        raise SpecError(
-            f"{field}: {folder} has no weights for {len(names)} parts of its network "
-            f"({', '.join(names[:3])}); give a classifier that has been trained"
-        )
+    classifier, prepare = load_with_processor(AutoModelForImageClassification, folder, field=field)
     layers = dict(classifier.named_modules())
     trunk = TransformersTrunk(classifier, name=folder).eval().to(device)
     head = layers[trunk.last_layer].to(device)
     channels: Any = trunk.channels
-
-    def prepare(images: NDArray[np.uint8]) -> torch.Tensor:
-        seen = processor(list(images), return_tensors="pt", input_data_format="channels_last")
-        return seen["pixel_values"]
-
     return _Network(channels, prepare, trunk, head)

@@ -4,6 +4,7 @@ import json
 import re
 import socket
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -50,7 +51,7 @@ class Fault:
     """Called when the request, or the part of it before the cut, is read."""
 
 
-class Service:
+class Service(ABC):
     """What is served; a subclass answers."""
 
     def __init__(self) -> None:
@@ -61,8 +62,9 @@ class Service:
         """Another origin, of the same service."""
         self.lock = threading.RLock()
 
+    @abstractmethod
     def answer(self, method: str, url: str, token: str | None, body: bytes) -> Reply:
-        raise NotImplementedError
+        """What a request is answered with."""
 
     def fault(self, pattern: str, **kind) -> Fault:
         self.faults.append(Fault(pattern, **kind))
