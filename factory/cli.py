@@ -49,8 +49,8 @@ def run_job(job: Callable[[], tuple[BaseModel, int]]) -> int:
 
     Args:
         job: does the work and returns its report and exit code. A `SpecError` becomes one line
-            on stderr and exit code 2, a `JobError` or Ctrl-C one line and exit code 1; any other
-            exception rises with its traceback (exit code 1).
+            on stderr and exit code 2, a `JobError`, Ctrl-C or SIGTERM (see `cluster.connect`) one
+            line and exit code 1; any other exception rises with its traceback (exit code 1).
     """
     logging.basicConfig(stream=sys.stderr, format="%(message)s")
     logging.getLogger("factory").setLevel(logging.INFO)

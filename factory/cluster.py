@@ -2,19 +2,27 @@
 
 import logging
 import os
+import signal
 import socket
 import sys
 import tempfile
+import threading
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
-# Ray reads it when it is imported. It prints that a task will be retried whenever an actor goes,
+# Ray reads them when it is imported. It prints that a task will be retried whenever an actor goes,
 # the ones that the end of a run takes down included; who dies too often is named by `give_up`.
-os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "infinite retries remaining")
+# And it prints, again and again, that actors wait for machines, which `ActorShape` says once.
+os.environ.setdefault(
+    "RAY_DEDUP_LOGS_SKIP_REGEX", "infinite retries remaining|infeasible resource requests"
+)
+# What it does print, it colours even in a file.
+os.environ.setdefault("RAY_COLOR_PREFIX", "0")
 
 import ray
 import ray.data
@@ -32,6 +40,8 @@ _PRIVATE = "factory-private"
 """Namespace of an instance that this process started: it will never grow."""
 WAVE = 10_000
 """Tasks handed to Ray at once: enough to hide the start of a pool, few enough for the driver."""
+AT_ONCE = 64
+"""Actors that a pool on a cluster starts with, room or not: those that wait make it grow."""
 MOST_DEATHS = 3
 """Times that processes on one machine may die in one task before it is given up."""
 MOST_STARTS = 3
@@ -48,6 +58,8 @@ def connect(
     address: str | None, *, object_store_bytes: int = LOCAL_OBJECT_STORE_BYTES
 ) -> Iterator[None]:
     """A connection to Ray; one that this call made is closed at the end.
+
+    While it is open, SIGTERM (`ray job stop`, `kill`) is KeyboardInterrupt, as Ctrl-C is.
 
     Args:
         address: cluster to join; None: the one named by RAY_ADDRESS (as in a submitted job), else
@@ -72,14 +84,32 @@ def connect(
         }
     # Ray's core calls a detail of Ray Data's actor pools an error; failures arrive as exceptions.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    try:
-        _init(target, options)
-    except (ConnectionError, ValueError) as error:
-        raise _no_cluster(target, error) from None
+    with _sigterm_given_back():
+        try:
+            _init(target, options)
+        except (ConnectionError, ValueError) as error:
+            raise _no_cluster(target, error) from None
+        # Not before: Ray sets its own, which ends the process without a word.
+        _on_sigterm(signal.default_int_handler)
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+@contextmanager
+def _sigterm_given_back() -> Iterator[None]:
+    before = signal.getsignal(signal.SIGTERM)
     try:
         yield
     finally:
-        ray.shutdown()
+        _on_sigterm(before)
+
+
+def _on_sigterm(handler: Callable[[int, FrameType | None], Any] | int | None) -> None:
+    # The main thread alone may set one, and it alone is interrupted.
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
 
 
 def _init(target: str, options: dict[str, Any]) -> None:
@@ -154,12 +184,17 @@ class ActorShape:
 
         Raises:
             SpecError: if not even one actor fits on this machine. A cluster may grow, so there
-                the same is only a warning.
+                the same is only a warning. If `num_gpus` is open and the cluster is empty.
         """
         cluster = ray.cluster_resources()
         here = {"CPU": cluster.get("CPU", 0.0), "GPU": cluster.get("GPU", 0.0)}
         self.num_gpus = resources.num_gpus
         if self.num_gpus is None:
+            if not any(here.values()):
+                raise SpecError(
+                    "resources.num_gpus: is not given, and the cluster has no machine yet that "
+                    "could tell; give 1 for machines with GPUs, 0 for others"
+                )
             self.num_gpus = 1.0 if here["GPU"] else 0.0
         self.num_cpus = resources.num_cpus
         if self.num_cpus is None:
@@ -185,7 +220,7 @@ class ActorShape:
                 f"num_workers: is {num_workers}, but there is room for {self.capacity} workers of "
                 f"{self.num_cpus:g} CPUs and {self.num_gpus:g} GPUs"
             )
-            if ray.get_runtime_context().namespace == _PRIVATE:
+            if _is_private():
                 raise SpecError(f"{text}; ask for fewer, or give --address")
             _LOG.warning("%s; waiting for the cluster to grow", text)
         gpus = {"GPU": self.num_gpus} if self.num_gpus else {}
@@ -198,8 +233,13 @@ class ActorShape:
 
     def pool(self, resources: Resources, *, num_tasks: int) -> tuple[int, int]:
         """Smallest and largest size of a pool for `num_tasks`: never more actors than tasks."""
-        largest = min(resources.max_actors or self.capacity, num_tasks)
-        return min(resources.min_actors, largest), largest
+        if _is_private():
+            largest = min(resources.max_actors or self.capacity, num_tasks)
+            return min(resources.min_actors, largest), largest
+        # Nobody says how far a cluster may grow. Ray Data itself asks for twice what there is, and
+        # an autoscaler that may not give all of it gives nothing; for actors it gives what it may.
+        largest = min(resources.max_actors or num_tasks, num_tasks)
+        return min(max(resources.min_actors, AT_ONCE), largest), largest
 
 
 class Actor(Protocol):
@@ -300,16 +340,22 @@ def waves(rows: Iterable[dict[str, Any]]) -> Iterator[tuple[ray.data.Dataset, in
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    # A training may take hours, and so may a machine to come; after 30 minutes Ray Data gives up.
+    context.execution_no_progress_timeout_s = -1
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     remaining = iter(rows)
     while wave := list(islice(remaining, WAVE)):
         yield ray.data.from_items(wave, override_num_blocks=len(wave)), len(wave)
 
 
+def _is_private() -> bool:
+    return ray.get_runtime_context().namespace == _PRIVATE
+
+
 def _say_too_small(wanted: dict[str, float], here: dict[str, float]) -> None:
     text = ", ".join(f"{amount:g} {kind}" for kind, amount in wanted.items())
     have = ", ".join(f"{amount:g} {kind}" for kind, amount in here.items())
-    if ray.get_runtime_context().namespace == _PRIVATE:
+    if _is_private():
         raise SpecError(
             f"resources: an actor needs {text}, this machine has {have}; "
             "ask for less in resources.num_cpus and resources.num_gpus, or give --address"

@@ -77,12 +77,15 @@ def ray_cluster(tmp_path_factory: pytest.TempPathFactory):
     folder = tempfile.mkdtemp(prefix="ray-")
     ray.init(
         address="local",
+        # As `connect` names one: it will never grow.
+        namespace="factory-private",
         num_cpus=2,
         include_dashboard=False,
         logging_level="ERROR",
         log_to_driver=False,
         object_store_memory=2**28,
         _temp_dir=folder,
+        _system_config={"metrics_report_interval_ms": 500},
     )
     yield ray
     ray.shutdown()
