@@ -61,12 +61,15 @@ class PinnedFolder:
 
     def local(self, *, config_only: bool = False) -> Path:
         """Where the files lie; those of the Hub are downloaded, or its JSON files alone."""
+        return self.files(["*.json"] if config_only else None)
+
+    def files(self, patterns: list[str] | None) -> Path:
+        """Where the files lie; those of the Hub are downloaded, or the ones that match alone."""
         if self.revision is None:
             return Path(self.path)
-        from huggingface_hub import snapshot_download
+        from factory.hub import fetch_model
 
-        patterns = ["*.json"] if config_only else None
-        return Path(snapshot_download(self.path, revision=self.revision, allow_patterns=patterns))
+        return fetch_model(self.path, self.revision, patterns)
 
     def read_json(self, name: str) -> Any:
         """A JSON file of the folder.
@@ -155,7 +158,7 @@ def open_pipeline(name: str, revision: str | None, *, field: str) -> PipelineFol
 def pin_folder(
     name: str, revision: str | None, *, field: str, instead: str = "a folder in diffusers' format"
 ) -> PinnedFolder:
-    """Pin a folder, or a repository on the Hub, by content.
+    """Pin a folder, or a repository on the Hub, by content; the latter's JSON files are fetched.
 
     Args:
         name: a folder, or `org/name`.
@@ -174,9 +177,14 @@ def pin_folder(
                 f"{owner}revision: is {revision}, but {name} is a local folder; leave it out"
             )
         return PinnedFolder(str(folder.resolve()), None, folder_digest(folder, field=field))
+    from factory.hub import model_commit  # the Hub's client, which local folders do not need
+
     with hub_errors(name, field=field, instead=instead):
-        commit = hub_commit(name, revision)
-    return PinnedFolder(name, commit, commit)
+        commit = model_commit(name, revision)
+        found = PinnedFolder(name, commit, commit)
+        # A repository that may be seen but not read is refused here, and not amid the work.
+        found.local(config_only=True)
+    return found
 
 
 @contextmanager
@@ -188,32 +196,18 @@ def hub_errors(name: str, *, field: str, instead: str) -> Iterator[None]:
         field: where the spec names it.
         instead: what the spec may name instead.
     """
-    import httpx2  # huggingface_hub lets its transport errors through as they are
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+    from huggingface_hub.errors import HFValidationError
+
+    from factory.hub import HUB_ERRORS
 
     try:
         yield
-    except (
-        HfHubHTTPError,
-        HFValidationError,
-        OfflineModeIsEnabled,
-        httpx2.TransportError,
-        OSError,
-    ) as error:
+    except (*HUB_ERRORS, HFValidationError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise SpecError(
             f"{field}: {name} is no folder and cannot be had from the Hugging Face Hub ({reason}); "
             f"give {instead}"
         ) from None
-
-
-def hub_commit(name: str, revision: str | None) -> str:
-    """The commit that a revision of a model on the Hub is now."""
-    from huggingface_hub import HfApi
-
-    commit = HfApi().model_info(name, revision=revision).sha
-    assert commit is not None
-    return commit
 
 
 def folder_digest(folder: Path, *, field: str) -> str:

@@ -14,6 +14,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 ROWS = [
     ["spec", "seeds"],
     ["store", "images", "progress"],
+    ["hub"],
     ["records", "plan", "models", "mapping", "prompts", "captions", "text_schedulers", "pages"],
     ["adapters"],
     ["shards"],

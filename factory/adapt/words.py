@@ -1,7 +1,6 @@
 """What prompts call the concepts, and whether the model's tokenizer knows it."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from factory.models import PipelineFolder
@@ -93,13 +92,7 @@ def _refuse_equal(what: str, words: Mapping[str, str]) -> None:
 
 
 def _load_tokenizer(base: PipelineFolder) -> Any:
-    folder = Path(base.path)
-    if base.revision is not None:
-        from huggingface_hub import snapshot_download
-
-        folder = Path(
-            snapshot_download(base.path, revision=base.revision, allow_patterns=["tokenizer/*"])
-        )
+    folder = base.files(["tokenizer/*"])
     from transformers import AutoTokenizer  # a second that refusals before this one do not need
 
     try:

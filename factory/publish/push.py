@@ -7,8 +7,9 @@ from huggingface_hub import CommitOperationDelete, HfApi
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils.sha import git_hash
 
+from factory.hub import Patience
 from factory.publish.repository import Repository
-from factory.publish.retry import Patience, upload_errors
+from factory.publish.retry import upload_errors
 from factory.publish.upload import PushFile, Uploads
 from factory.spec import Frozen, JobError, SpecError
 

@@ -10,7 +10,8 @@ from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import validate_repo_id
 
-from factory.publish.retry import Patience, ask_hub
+from factory.hub import Patience
+from factory.publish.retry import ask_hub
 from factory.spec import JobError, SpecError
 
 _LOG = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ import huggingface_hub.constants
 import pytest
 from huggingface_hub import HfApi
 
-from factory.publish.retry import Patience
+from factory.hub import Patience
 from tests.publish.hub import Hub
 from tests.publish.loopback import running
 from tests.publish.repos import Account

@@ -1,8 +1,8 @@
 """A double of the Hugging Face Hub on loopback: repositories of datasets, with faults on demand.
 
 It answers what the client asks for: accounts, repositories, trees, commits with compare-and-swap,
-LFS content that comes and goes by way of another origin, tags, branches and pull requests. It shows
-how the client behaves, not how the real Hub does.
+LFS content that comes and goes by way of another origin, tags, branches and pull requests; and it
+lets repositories be read as models too. It shows how the client behaves, not how the real Hub does.
 """
 
 import base64
@@ -409,10 +409,10 @@ _ROUTES = [
     (r"POST /api/validate-yaml", "validate_yaml"),
     (r"POST /api/repos/create", "create_repo"),
     (r"DELETE /api/repos/delete", "delete_repo"),
-    (rf"GET /api/datasets/{_ID}", "repo_info"),
-    (rf"GET /api/datasets/{_ID}/revision/([^/]+)", "repo_info"),
+    (rf"GET /api/(?:datasets|models)/{_ID}", "repo_info"),
+    (rf"GET /api/(?:datasets|models)/{_ID}/revision/([^/]+)", "repo_info"),
     (rf"GET /api/datasets/{_ID}/refs", "refs"),
-    (rf"GET /api/datasets/{_ID}/tree/([^/]+)", "tree"),
+    (rf"GET /api/(?:datasets|models)/{_ID}/tree/([^/]+)", "tree"),
     (rf"GET /api/datasets/{_ID}/tree/([^/]+)/(.+)", "tree"),
     (rf"POST /api/datasets/{_ID}/paths-info/([^/]+)", "paths_info"),
     (rf"POST /api/datasets/{_ID}/branch/([^/]+)", "create_branch"),
@@ -425,7 +425,7 @@ _ROUTES = [
     (rf"POST /api/datasets/{_ID}/discussions/(\d+)/status", "change_status"),
     (rf"POST /datasets/{_ID}.git/info/lfs/objects/batch", "lfs_batch"),
     (r"POST /lfs-verify/(\w+)", "lfs_verify"),
-    (rf"(?:GET|HEAD) /datasets/{_ID}/resolve/([^/]+)/(.+)", "resolve"),
+    (rf"(?:GET|HEAD) /(?:datasets/)?{_ID}/resolve/([^/]+)/(.+)", "resolve"),
     (r"PUT /objects/(\w+)", "store_object"),
     (r"(?:GET|HEAD) /objects/(\w+)", "storage"),
 ]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-LFS_SUFFIXES = (".parquet", ".tar", ".png")
+LFS_SUFFIXES = (".parquet", ".tar", ".png", ".safetensors")
 
 
 class Account(NamedTuple):

@@ -336,8 +336,8 @@ def test_two_publishers_at_once_both_end_with_all_their_files(hub, publish, over
 
 PUBLISHER = """
 import logging, sys
+from factory.hub import Patience
 from factory.publish.push import push
-from factory.publish.retry import Patience
 from factory.publish.upload import PushFile
 logging.basicConfig(level=logging.DEBUG)
 files = {f"data/{index}.parquet": PushFile.of_bytes(bytes([index]) * 200_000) for index in range(3)}
