@@ -51,7 +51,8 @@ def trainer_rate(source: Source, classifier: Classifier, num_steps: int) -> floa
     """Images/s of `Trainer`, its own count of time left aside."""
     training = ClassifierTraining(num_steps=num_steps, batch_size=BATCH, schedule="constant")
     part = Part(source.images, source.labels)
-    task = Task(classifier, training, "none", source.class_names, [part], None, num_steps, seed=0)
+    names = source.class_names
+    task = Task(classifier, training, "none", names, [part], (BATCH,), None, num_steps, seed=0)
     trainer = Trainer(task, CPU)
     started = time.perf_counter()
     while not trainer.done:

@@ -3,6 +3,7 @@
 A root looks like this:
 
     spec.json                           what is asked, with its fingerprint; created once
+    device.json                         on what kind of device; created with the first shard
     data/train-00012-3fa9c1d2.parquet   a shard; its name holds its number and its digest
     records/00000/00012-250.json        the record of shard 12 with 250 samples, written last
 
@@ -21,6 +22,7 @@ from factory.spec import Frozen, SpecError, differences
 from factory.store import INCOMING, Store
 
 SPEC_NAME = "spec.json"
+DEVICE_NAME = "device.json"
 SUFFIXES = {"parquet": ".parquet", "webdataset": ".tar"}
 """Format of shards -> ending of their files."""
 
@@ -36,6 +38,16 @@ class Device(Frozen):
     """E.g. "cpu AVX512" or "NVIDIA H100 80GB HBM3"."""
     versions: dict[str, str]
     """Package -> version, of those that can change a byte."""
+
+
+class RootDevice(Frozen):
+    """Content of the root's device.json: all of its shards are made on one kind of device."""
+
+    kind: str
+
+
+class OtherDevice(SpecError):
+    """A root is kept to another kind of device than the one at hand; no other shard will do."""
 
 
 class ShardRecord(Frozen):
@@ -166,6 +178,36 @@ def check_root(store: Store, spec: RootSpec) -> None:
         raise SpecError(
             f"root {store.url}: was made by spec {there.fingerprint}, this spec is "
             f"{spec.fingerprint} (root -> spec: {changes}); give another --root, or the root's spec"
+        )
+
+
+def claim_device(store: Store, kind: str) -> None:
+    """Keep the root to devices of `kind`, or join a root that is kept to them already.
+
+    Of two kinds that start on an empty root at once one wins.
+
+    Raises:
+        OtherDevice: if the root is kept to another kind.
+    """
+    if not store.create(DEVICE_NAME, RootDevice(kind=kind).model_dump_json().encode()):
+        check_device(store, kind)
+
+
+def check_device(store: Store, kind: str) -> None:
+    """Refuse devices of `kind` on a root that is kept to another kind.
+
+    Raises:
+        OtherDevice: if it is.
+    """
+    try:
+        there = RootDevice.model_validate_json(store.get(DEVICE_NAME)).kind
+    except FileNotFoundError:
+        return
+    if there != kind:
+        raise OtherDevice(
+            f"root {store.url}: is made on {there} ({DEVICE_NAME}), got {kind}, which gives other "
+            "bytes; keep to one kind of device by resources.accelerator_type, give another --root, "
+            "or mix them by resources.mix_devices=true"
         )
 
 

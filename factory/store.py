@@ -1,11 +1,14 @@
 """Where a dataset lies: whole files in a folder or an object store, put atomically."""
 
+import logging
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -17,6 +20,14 @@ INCOMING = ".incoming"
 """Folder of a local root for files that are not whole yet."""
 
 READ_THREADS = 32
+
+_S3_TRIES = 8
+"""Tries of one request: waits that grow up to 20 s bridge an outage of about 40 s. gcsfs tries six
+times by itself."""
+_S3_FIRST_TRIES = 3
+"""Of the first look, which somebody waits for: 2 s until a wrong address is named."""
+_DAY = timedelta(days=1)
+_LOG = logging.getLogger(__name__)
 
 
 class Store:
@@ -34,7 +45,7 @@ class Store:
         """
         self.url = url.rstrip("/")
         try:
-            self._fs, path = fsspec.core.url_to_fs(self.url, **_options(self.url))
+            self._fs, path = fsspec.core.url_to_fs(self.url, **_options(self.url, _S3_TRIES))
         except (ValueError, ImportError) as error:
             raise SpecError(
                 f"root {url}: {error}; give a folder, s3:// (pip install 'factory[s3]') "
@@ -42,8 +53,9 @@ class Store:
             ) from None
         self._root = str(path).rstrip("/")
         self.is_local = isinstance(self._fs, LocalFileSystem)
+        self._is_s3 = "s3" in self._fs.protocol
         # s3fs asks for the size of every file before it reads one, to read large ones in parts.
-        self._read_options = {"max_concurrency": 1} if "s3" in self._fs.protocol else {}
+        self._read_options = {"max_concurrency": 1} if self._is_s3 else {}
         self.is_shared = not isinstance(self._fs, MemoryFileSystem)
 
     def __reduce__(self) -> tuple[type["Store"], tuple[str]]:
@@ -108,14 +120,23 @@ class Store:
 
     def sizes(self, folder: str = "") -> dict[str, int]:
         """Names and sizes in bytes of all files below `folder`, as listed now."""
+        return {name: int(entry["size"] or 0) for name, entry in self._list(folder).items()}
+
+    def times(self, folder: str = "") -> dict[str, float]:
+        """Names of all files below `folder`, and when each was put, by the store's own clock.
+
+        Times are seconds since 1970, UTC.
+        """
+        return {name: _put_time(entry) for name, entry in self._list(folder).items()}
+
+    def _list(self, folder: str) -> dict[str, dict[str, Any]]:
         self._fs.invalidate_cache()
-        base = self._path(folder)
         try:
-            found = self._fs.find(base, detail=True)
+            found = self._fs.find(self._path(folder), detail=True)
         except FileNotFoundError:
             return {}
         start = len(self._root) + 1
-        return {path[start:]: int(entry["size"] or 0) for path, entry in found.items()}
+        return {path[start:]: entry for path, entry in found.items()}
 
     def exists(self, name: str) -> bool:
         """Whether a file of that name is there now."""
@@ -127,6 +148,45 @@ class Store:
         for name in names:
             with suppress(FileNotFoundError):
                 self._fs.rm_file(self._path(name))
+
+    def abort_uploads(self, *, before: datetime | None = None) -> list[str]:
+        """Abort uploads in parts below the root whose writers died; S3 keeps them, unseen and paid.
+
+        Only files above 100 MiB travel in parts. Google's store forgets such uploads by itself.
+
+        Args:
+            before: those begun after it may be under way; default: a day ago.
+
+        Returns:
+            Names of the files that did not come to be.
+        """
+        if not self._is_s3:
+            return []
+        limit = before or datetime.now(UTC) - _DAY
+        bucket, _, prefix = f"{self._root}/".partition("/")
+        try:
+            dead = [one for one in self._uploads(bucket, prefix) if one["Initiated"] < limit]
+            for one in dead:
+                with suppress(FileNotFoundError):
+                    self._fs.abort_mpu(bucket, one["Key"], one["UploadId"])
+        except PermissionError as error:
+            _LOG.warning(
+                "root %s: cannot look for dead uploads (%s); allow s3:ListBucketMultipartUploads "
+                "and s3:AbortMultipartUpload, or let a lifecycle rule of the bucket abort them",
+                self.url,
+                error,
+            )
+            return []
+        return [one["Key"].removeprefix(prefix) for one in dead]
+
+    def _uploads(self, bucket: str, prefix: str) -> Iterator[dict[str, Any]]:
+        at: dict[str, str] = {"Bucket": bucket, "Prefix": prefix}
+        while True:
+            page = self._fs.call_s3("list_multipart_uploads", **at)
+            yield from page.get("Uploads", [])
+            if not page.get("IsTruncated"):
+                return
+            at |= {word: page[f"Next{word}"] for word in ("KeyMarker", "UploadIdMarker")}
 
     def check_shared(self) -> None:
         """Refuse a root that lives in this process alone, where others are to work on it.
@@ -167,8 +227,10 @@ class Store:
         Raises:
             SpecError: with the store's own reason.
         """
+        # Amid the work a store that is away is waited for; here somebody waits for an answer.
+        hasty, _ = fsspec.core.url_to_fs(self.url, **_options(self.url, _S3_FIRST_TRIES))
         try:
-            self.exists(INCOMING)
+            hasty.exists(self._path(INCOMING))
         except _client_errors(self.url) as error:
             raise SpecError(
                 f"root {self.url}: cannot be reached ({error}); check the address and your "
@@ -227,6 +289,21 @@ def _client_errors(url: str) -> tuple[type[Exception], ...]:
     return OSError, ValueError, BotoCoreError
 
 
-def _options(url: str) -> dict[str, bool]:
+def _options(url: str, s3_tries: int) -> dict[str, Any]:
+    if not url.startswith(("s3://", "s3a://", "gs://", "gcs://")):
+        return {}
     # Listings must show what other drivers and actors wrote a moment ago.
-    return {"use_listings_cache": False} if url.startswith(("s3://", "gs://", "gcs://")) else {}
+    options: dict[str, Any] = {"use_listings_cache": False}
+    if url.startswith("s3"):
+        retries = {"mode": "standard", "total_max_attempts": s3_tries}
+        options["config_kwargs"] = {"retries": retries}
+    return options
+
+
+def _put_time(entry: dict[str, Any]) -> float:
+    # Each driver of fsspec has a word of its own: S3, Google, local folders, memory.
+    times = (entry.get(word) for word in ("LastModified", "updated", "mtime", "created"))
+    found = next(time for time in times if time is not None)
+    if isinstance(found, str):
+        found = datetime.fromisoformat(found)
+    return found.timestamp() if isinstance(found, datetime) else float(found)

@@ -1,6 +1,7 @@
 """Everything before work starts: refusals, what is there, what is left, and what it will cost."""
 
 import hashlib
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -9,6 +10,7 @@ from factory.records import (
     Inventory,
     ShardRecord,
     check_root,
+    claim_device,
     claim_root,
     read_root,
     take_inventory,
@@ -18,6 +20,7 @@ from factory.spec import Frozen, GenerateSpec, SpecError
 from factory.store import Store
 
 _CHECKED_AT_ONCE = 32
+_RECENT_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,23 @@ class Estimate(Frozen):
     """In the currency of `resources.price_per_hour`; None if no price is given."""
 
 
+class SoFar(Frozen):
+    """What the shards in a root tell of the work, also while a job is at it."""
+
+    num_images: int
+    """Images asked for that are there."""
+    actor_seconds: float
+    """Working time of these shards, summed over actors; starting and waiting are not in it."""
+    cost: float | None
+    """Of that time, in the currency of `resources.price_per_hour`; None if no price is given."""
+    seconds_since_last: float
+    """Since a shard was last recorded, by the store's clock."""
+    images_per_second: float | None
+    """In the ten minutes up to that shard; None: nothing was made of late, or one shard alone."""
+    seconds_left: float | None
+    """At that rate."""
+
+
 class DryRunReport(Frozen):
     """What --dry-run prints."""
 
@@ -84,6 +104,8 @@ class DryRunReport(Frozen):
     pending: int
     broken: dict[str, str]
     """Records or shards that cannot be used and will be made again -> why."""
+    so_far: SoFar | None
+    """None while there is no shard."""
     estimate: Estimate | None
     """None while there is nothing to extrapolate from; `preview=true` times a batch."""
     preview: str | None
@@ -114,16 +136,30 @@ def open_root(prepared: Prepared) -> tuple[Prepared, dict[str, str]]:
         The root as it is now, and what was deleted -> why.
 
     Raises:
-        SpecError: if the root belongs to another spec.
+        SpecError: if the root belongs to another spec, or holds what several kinds of device made
+            while they are not to be mixed.
     """
     resolved, store = prepared.resolved, prepared.store
     claim_root(store, resolved.root_spec)
+    if prepared.num_pending and not resolved.spec.resources.mix_devices:
+        _keep_to_one_device(prepared)
     broken = prepared.inventory.broken
     if not broken:
         return prepared, {}
     store.delete(broken)
     inventory = take_inventory(store, resolved.fingerprint)
     return Prepared(resolved, store, inventory), broken
+
+
+def _keep_to_one_device(prepared: Prepared) -> None:
+    kinds = sorted({record.device.kind for record in prepared.inventory.records.values()})
+    if len(kinds) > 1:
+        raise SpecError(
+            f"root {prepared.store.url}: holds shards made on {len(kinds)} kinds of device "
+            f"({', '.join(kinds)}); go on by resources.mix_devices=true, or give another --root"
+        )
+    if kinds:
+        claim_device(prepared.store, kinds[0])
 
 
 def check_same_root(store: Store, fingerprint: str) -> None:
@@ -175,7 +211,6 @@ def extrapolate(
     num_actors = min(resources.max_actors or 1, max(prepared.num_pending, 1))
     num_images = prepared.num_images_pending
     actor_seconds = num_images * seconds_per_image
-    price = resources.price_per_hour
     return Estimate(
         measured_on=measured_on,
         device=device,
@@ -183,12 +218,48 @@ def extrapolate(
         actor_seconds=round(actor_seconds, 1),
         seconds=round(actor_seconds / num_actors, 1),
         num_actors=num_actors,
-        cost=None if price is None else round(actor_seconds / 3600 * price, 2),
+        cost=_cost(prepared, actor_seconds),
     )
 
 
+def so_far(prepared: Prepared, now: float) -> SoFar | None:
+    """What was made until `now`, in seconds since 1970; None without records."""
+    records = prepared.inventory.records.values()
+    times = prepared.store.times("records")
+    # A record may be superseded between the two looks at the root.
+    put = sorted((times[one.name], one.num_samples) for one in records if one.name in times)
+    if not put:
+        return None
+    actor_seconds = sum(sum(record.seconds.values()) for record in records)
+    rate = _recent_rate(put, now)
+    return SoFar(
+        num_images=prepared.resolved.plan.num_images - prepared.num_images_pending,
+        actor_seconds=round(actor_seconds, 1),
+        cost=_cost(prepared, actor_seconds),
+        seconds_since_last=round(max(now - put[-1][0], 0.0), 1),
+        images_per_second=None if rate is None else round(rate, 2),
+        seconds_left=None if rate is None else round(prepared.num_images_pending / rate, 1),
+    )
+
+
+def _recent_rate(put: list[tuple[float, int]], now: float) -> float | None:
+    """Images a second, from when each shard was recorded and its images, oldest first."""
+    newest, _ = put[-1]
+    recent = [(moment, images) for moment, images in put if newest - moment <= _RECENT_SECONDS]
+    oldest, _ = recent[0]
+    if now - newest > _RECENT_SECONDS or newest == oldest:
+        return None
+    # The oldest one was made before the time that is looked at.
+    return sum(images for moment, images in recent if moment > oldest) / (newest - oldest)
+
+
+def _cost(prepared: Prepared, actor_seconds: float) -> float | None:
+    price = prepared.resolved.spec.resources.price_per_hour
+    return None if price is None else round(actor_seconds / 3600 * price, 2)
+
+
 def dry_run(prepared: Prepared) -> DryRunReport:
-    """What would be done, and what it would take."""
+    """What would be done, what it would take, and how far it is."""
     resolved = prepared.resolved
     counts = resolved.plan.counts
     return DryRunReport(
@@ -203,6 +274,7 @@ def dry_run(prepared: Prepared) -> DryRunReport:
         done=len(prepared.done()),
         pending=prepared.num_pending,
         broken=prepared.inventory.broken,
+        so_far=so_far(prepared, time.time()),
         estimate=estimate(prepared),
         preview=None,
     )

@@ -5,9 +5,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from functools import cache
 from itertools import islice
 
 import ray.util
+from ray.util.metrics import Counter as MetricCounter
+from ray.util.metrics import Gauge
 
 from factory.cluster import connect, map_on_actors
 from factory.generate.pictures import save_contact_sheet
@@ -15,7 +18,7 @@ from factory.generate.prepare import Prepared, open_root
 from factory.generate.select import ShardUnfilled
 from factory.generate.shard import MakeShard, Sampler, load_sampler
 from factory.progress import Progress
-from factory.records import ShardRecord, dataset_digest, sweep, take_inventory
+from factory.records import OtherDevice, ShardRecord, dataset_digest, sweep, take_inventory
 from factory.resolve import Resolved
 from factory.spec import Frozen
 
@@ -36,6 +39,8 @@ class Failure(Frozen):
     shard: int
     error: str
     host: str
+    ends_run: bool = False
+    """Whether no other shard can be made where it failed."""
 
 
 class GenerateReport(Frozen):
@@ -56,6 +61,8 @@ class GenerateReport(Frozen):
     """Class (or "any", where a labeller finds it) -> reason -> candidates rejected."""
     made: int
     """Shards made by this run."""
+    images_made: int
+    """Images in these."""
     skipped: int
     """Shards that were there."""
     missing: list[int]
@@ -64,40 +71,91 @@ class GenerateReport(Frozen):
     mended: dict[str, str]
     """Broken records and shards that were found and deleted -> why."""
     swept: int
-    """Stray files deleted."""
+    """Stray files deleted, and dead uploads aborted."""
     seconds: float
     images_per_second: float
     """Images made by this run over its wall-clock time, Ray's start included."""
     contact_sheet: str | None
 
 
+class _Metrics:
+    """What one actor did, for Ray's metrics; docs/grafana-dashboard.json shows all of them.
+
+    Ray adds the node and the process, and tells the last numbers when an actor ends in peace. What
+    an actor did in the ten seconds before it was killed is not counted.
+    """
+
+    def __init__(self, dataset: str) -> None:
+        def counter(name: str, description: str, *tags: str) -> MetricCounter:
+            made = MetricCounter(f"factory_{name}", description, ("dataset", *tags))
+            return made.set_default_tags({"dataset": dataset})
+
+        self._made = counter("shards_made", "Shards committed")
+        self._failed = counter("shards_failed", "Shards given up")
+        self._accepted = counter("images_accepted", "Images committed")
+        self._drawn = counter("candidates_drawn", "Images drawn")
+        self._rejected = counter("candidates_rejected", "Images rejected", "reason")
+        self._seconds = counter("seconds", "Working time", "step")
+        self._bytes = counter("bytes_written", "Bytes of committed shards")
+
+    def add(self, record: ShardRecord, *, seconds_loading: float) -> None:
+        """Count a shard; the time of `commit` is that of writing, checking and storing it."""
+        self._made.inc(1)
+        self._accepted.inc(record.num_samples)
+        self._drawn.inc(record.num_candidates)
+        self._bytes.inc(record.num_bytes)
+        for reason, count in record.rejected.items():
+            self._rejected.inc(count, {"reason": reason})
+        for step, seconds in {**record.seconds, "load": seconds_loading}.items():
+            if seconds > 0:  # a counter refuses 0
+                self._seconds.inc(seconds, {"step": step})
+
+    def add_failure(self) -> None:
+        """Count a shard that was given up."""
+        self._failed.inc(1)
+
+
 class _ShardActor:
     def __init__(self, resolved: Resolved, root: str, load: Load) -> None:
         self._make = MakeShard(resolved, root, load)
+        self._metrics = _Metrics(resolved.spec.name)
 
     def __call__(self, row: dict[str, int]) -> dict[str, str]:
         """A row with the shard's number -> a row with its record, or with its failure."""
         shard = int(row["shard"])
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                return {"record": self._make(shard).model_dump_json(), "failure": ""}
+                return {"record": self._recorded(shard).model_dump_json(), "failure": ""}
             except Exception as error:  # noqa: BLE001 - the one place: a failure becomes a row
-                if attempt == ATTEMPTS or isinstance(error, ShardUnfilled):
-                    return {"record": "", "failure": _failure(shard, error).model_dump_json()}
+                if attempt == ATTEMPTS or isinstance(error, (ShardUnfilled, OtherDevice)):
+                    return self._failed(_failure(shard, error))
         raise AssertionError("unreachable")
 
     def give_up(self, row: dict[str, int], error: str) -> dict[str, str]:
         """The row of a shard in which processes keep dying."""
-        return {"record": "", "failure": _failed(int(row["shard"]), error).model_dump_json()}
+        return self._failed(_failed(int(row["shard"]), error))
+
+    def _recorded(self, shard: int) -> ShardRecord:
+        before = self._make.seconds_loading
+        record = self._make(shard)
+        if self._make.own is not None:
+            self._metrics.add(record, seconds_loading=self._make.seconds_loading - before)
+        return record
+
+    def _failed(self, failure: Failure) -> dict[str, str]:
+        self._metrics.add_failure()
+        return {"record": "", "failure": failure.model_dump_json()}
 
 
 def _failure(shard: int, error: Exception) -> Failure:
     notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
-    return _failed(shard, f"{type(error).__name__}: {error}{notes}")
+    told = f"{type(error).__name__}: {error}{notes}"
+    return _failed(shard, told, ends_run=isinstance(error, OtherDevice))
 
 
-def _failed(shard: int, error: str) -> Failure:
-    return Failure(shard=shard, error=error, host=ray.util.get_node_ip_address())
+def _failed(shard: int, error: str, *, ends_run: bool = False) -> Failure:
+    host = ray.util.get_node_ip_address()
+    return Failure(shard=shard, error=error, host=host, ends_run=ends_run)
 
 
 def run(
@@ -119,16 +177,21 @@ def run(
     started = time.monotonic()
     store = prepared.store
     store.check_makeable()
+    if prepared.num_pending:
+        _LOG.info(
+            "drawing %d images in %d shards", prepared.num_images_pending, prepared.num_pending
+        )
     # A cluster that does not answer is found out before the root is claimed.
     with connect(address) if prepared.num_pending else nullcontext():
         opened, mended = open_root(prepared)
         failures = _make_pending(opened, load)
     after = Prepared(opened.resolved, store, take_inventory(store, opened.resolved.fingerprint))
-    swept = sweep(store, after.inventory.records, after.inventory.strays)
+    swept = sweep(store, after.inventory.records, after.inventory.strays) + store.abort_uploads()
     seconds = time.monotonic() - started
     records = after.inventory.records
     before = opened.inventory.records
     made = [record for shard, record in records.items() if record != before.get(shard)]
+    images_made = sum(record.num_samples for record in made)
     report = GenerateReport(
         root=store.url,
         fingerprint=opened.resolved.fingerprint,
@@ -139,13 +202,14 @@ def run(
         num_candidates=sum(record.num_candidates for record in records.values()),
         rejected=_rejected(after),
         made=len(made),
+        images_made=images_made,
         skipped=len(opened.done()),
         missing=list(islice(after.pending(), MISSING_NAMED)),
         failures=failures,
         mended=mended,
         swept=len(swept),
         seconds=round(seconds, 1),
-        images_per_second=round(sum(record.num_samples for record in made) / seconds, 2),
+        images_per_second=round(images_made / seconds, 2),
         contact_sheet=save_contact_sheet(store, records, anew=bool(made)),
     )
     # A look at a part of a root leaves the report of the whole as it is.
@@ -164,18 +228,38 @@ def _make_pending(opened: Prepared, load: Load) -> list[Failure]:
         return []
     failures: list[Failure] = []
     num_made = 0
+    num_done = opened.resolved.plan.num_images - opened.num_images_pending
+    _tell_done(opened, num_done)
     with Progress(num_images=opened.num_images_pending) as progress:
         for result in _results(opened, load):
             if isinstance(result, ShardRecord):
                 num_made += 1
                 progress.add(result.num_samples)
+                num_done += result.num_samples
+                _tell_done(opened, num_done)
                 continue
             failures.append(result)
             _LOG.warning("shard %d failed on %s: %s", result.shard, result.host, result.error)
+            if result.ends_run:
+                _LOG.error("its machine would fail every shard: stopping")
+                break
             if not num_made and len(failures) >= min(HOPELESS_AFTER, num_pending):
                 _LOG.error("the first %d shards all failed: stopping", len(failures))
                 break
     return failures
+
+
+def _tell_done(opened: Prepared, num_images: int) -> None:
+    """Tell Ray's metrics how many of the images asked for are there."""
+    tags = {"dataset": opened.resolved.spec.name}
+    _gauge("factory_images_planned", "Images asked for").set(opened.resolved.plan.num_images, tags)
+    _gauge("factory_images_done", "Images asked for that are there").set(num_images, tags)
+
+
+@cache
+def _gauge(name: str, description: str) -> Gauge:
+    # Ray forgets the number of a gauge together with its object.
+    return Gauge(name, description, ("dataset",))
 
 
 def _results(opened: Prepared, load: Load) -> Iterator[ShardRecord | Failure]:

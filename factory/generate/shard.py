@@ -21,7 +21,14 @@ from factory.images import (
     pixel_digest,
 )
 from factory.plan import Candidate
-from factory.records import Device, ShardRecord, record_name, shard_name
+from factory.records import (
+    Device,
+    ShardRecord,
+    check_device,
+    claim_device,
+    record_name,
+    shard_name,
+)
 from factory.resolve import Resolved
 from factory.shards.parquet import write_parquet
 from factory.shards.reader import read_shard
@@ -67,25 +74,45 @@ class MakeShard:
         self._store = Store(root)
         self._load = load
         self._loaded: tuple[Sampler, Screen] | None = None
+        self._is_device_settled = resolved.spec.resources.mix_devices
+        self.seconds_loading = 0.0
+        """Time that loading the model, the labeller and the filters took."""
+        self.own: ShardRecord | None = None
+        """Record that the last call created; None: the shard was there, or it could not be made."""
 
     def __call__(self, shard: int) -> ShardRecord:
         """Make shard number `shard`, whole, and commit it.
 
         Raises:
             SpecError: if this machine does not see the root that the driver sees.
+            OtherDevice: if the root is kept to another kind of device than this process has.
             ShardUnfilled: if its candidates are used up before it has its images.
             OSError: if the model cannot be read, or the root not written.
         """
-        plan = self._resolved.plan
-        name = record_name(shard, plan.quota(shard))
+        self.own = None
+        name = record_name(shard, self._resolved.plan.quota(shard))
         if self._store.exists(name):
             return ShardRecord.model_validate_json(self._store.get(name))
         if self._loaded is None:
-            check_same_root(self._store, self._resolved.fingerprint)
-            self._loaded = self._load(self._resolved), Screen(self._resolved, pick_device())
+            self._loaded = self._load_all()
         sampler, screen = self._loaded
         made = draw_samples(self._resolved, shard, sampler, screen)
-        return _commit(self._resolved, self._store, shard, made, sampler.device)
+        if not self._is_device_settled:
+            # Not before the first shard is drawn: a run that is ended until then binds nobody.
+            claim_device(self._store, sampler.device.kind)
+            self._is_device_settled = True
+        record, is_own = _commit(self._resolved, self._store, shard, made, sampler.device)
+        self.own = record if is_own else None
+        return record
+
+    def _load_all(self) -> tuple[Sampler, Screen]:
+        check_same_root(self._store, self._resolved.fingerprint)
+        started = time.perf_counter()
+        loaded = self._load(self._resolved), Screen(self._resolved, pick_device())
+        self.seconds_loading = time.perf_counter() - started
+        if not self._is_device_settled:
+            check_device(self._store, loaded[0].device.kind)
+        return loaded
 
 
 def draw_samples(resolved: Resolved, shard: int, sampler: Sampler, screen: Screen) -> MadeShard:
@@ -173,7 +200,8 @@ def _sample(
 
 def _commit(
     resolved: Resolved, store: Store, shard: int, made: MadeShard, device: Device
-) -> ShardRecord:
+) -> tuple[ShardRecord, bool]:
+    """The shard's record, and whether this attempt created it."""
     started = time.perf_counter()
     samples, form = made.samples, resolved.spec.output.format
     write = write_parquet if form == "parquet" else write_webdataset
@@ -197,11 +225,13 @@ def _commit(
         seconds=made.seconds | {"commit": time.perf_counter() - started},
     )
     if not store.create(record.name, record.model_dump_json(indent=1).encode()):
-        return _keep_first(store, record)
+        first = _keep_first(store, record)
+        # They are equal where the store answered late and was asked twice.
+        return first, first == record
     if not store.exists(file):
         # Another driver swept the file in the moment between the two writes.
         store.put(file, data)
-    return record
+    return record, True
 
 
 def _keep_first(store: Store, late: ShardRecord) -> ShardRecord:

@@ -13,8 +13,9 @@ from ray import cloudpickle
 
 from factory.generate import run as stage
 from factory.generate.prepare import prepare
-from factory.records import dataset_digest
+from factory.records import claim_device, dataset_digest
 from factory.spec import SpecError
+from factory.store import Store
 from tests.datasets import SMALL, make_dataset, plain_words, small_spec
 from tests.generate import killers
 from tests.generate.killers import LoadKiller
@@ -45,7 +46,7 @@ def files(root):
 
 def assert_clean(root, report):
     """Nothing is there but the counted records, their shards, and the root's own files."""
-    own = {"spec.json", "report.json", "contact-sheet.png"}
+    own = {"spec.json", "device.json", "report.json", "contact-sheet.png"}
     assert report.missing == []
     assert len(files(root) - own) == 2 * report.num_shards
 
@@ -155,6 +156,16 @@ def test_the_run_stops_early_when_the_first_shards_all_fail(ray_cluster, tmp_pat
     assert report.made == 0
     assert 3 <= len(report.failures) <= 5
     assert len(report.missing) == 25
+
+
+def test_the_run_stops_at_a_machine_whose_device_is_of_another_kind(
+    ray_cluster, tmp_path, tiny_model
+):
+    claim_device(Store(str(tmp_path)), "NVIDIA Imagined")
+    report = run(tiny_model, tmp_path, num_images=400)
+    assert (report.made, len(report.missing)) == (0, 25)
+    assert [failure.ends_run for failure in report.failures] == [True]
+    assert "NVIDIA Imagined" in report.failures[0].error
 
 
 def test_memory_root_is_refused(tiny_model):

@@ -1,16 +1,21 @@
 """Making shards in one process: determinism, growth, commits, refusals."""
 
 import hashlib
+import os
 import shutil
+import threading
 
 import numpy as np
 import pytest
 
+from factory.diffusion.draw import load_sampler
 from factory.generate.pictures import save_contact_sheet
-from factory.generate.prepare import check_same_root, estimate, open_root, prepare
+from factory.generate.prepare import check_same_root, estimate, open_root, prepare, so_far
 from factory.generate.shard import MakeShard
 from factory.images import decode_image
 from factory.records import (
+    Device,
+    OtherDevice,
     ShardRecord,
     dataset_digest,
     record_name,
@@ -37,6 +42,11 @@ def samples(prepared):
         for record in prepared.inventory.records.values()
         for sample in read_shard(prepared.store.get(record.file), record.format)
     ]
+
+
+def assert_only_counted_files(store, inventory):
+    counted = {n for r in inventory.records.values() for n in (r.name, r.file)}
+    assert set(store.sizes()) == counted | {"spec.json", "device.json"}
 
 
 @pytest.mark.parametrize("form", ["parquet", "webdataset"])
@@ -112,8 +122,6 @@ def test_a_late_attempt_with_other_bytes_changes_nothing(tmp_path, tiny_model):
             drawn = self._sampler(batch)
             return drawn._replace(images=255 - drawn.images)
 
-    from factory.diffusion.draw import load_sampler
-
     late = MakeShard(made.resolved, str(tmp_path), lambda r: Zombie(load_sampler(r)))
     # The record appears between the zombie's first look and its commit.
     record = made.inventory.records[1]
@@ -159,8 +167,113 @@ def test_superseded_files_and_unfinished_ones_are_swept(tmp_path, tiny_model):
     now = take_inventory(grown.store, grown.resolved.fingerprint)
     swept = sweep(grown.store, now.records, now.strays)
     assert len(swept) == 4
-    kept = {n for r in now.records.values() for n in (r.name, r.file)} | {"spec.json"}
-    assert set(grown.store.sizes()) == kept
+    assert_only_counted_files(grown.store, now)
+
+
+def test_two_drivers_at_once_lose_and_double_nothing(s3_bucket, tmp_path, tiny_model):
+    start = threading.Barrier(2)
+    for root in (tmp_path / "root", f"{s3_bucket}/{tmp_path.name}"):
+        spec = small_spec(tiny_model)
+
+        def drive(root=root, spec=spec):
+            prepared = prepare(spec, str(root))
+            start.wait()
+            opened, _ = open_root(prepared)
+            make = MakeShard(opened.resolved, str(root))
+            for shard in opened.pending():
+                make(shard)
+
+        other = threading.Thread(target=drive)
+        other.start()
+        drive()
+        other.join()
+        now = prepare(spec, str(root))
+        assert sum(record.num_samples for record in now.inventory.records.values()) == 40
+        assert digest(now) == digest(make_dataset(tmp_path / "alone", tiny_model))
+        assert_only_counted_files(now.store, now.inventory)
+
+
+# Kinds of devices
+
+
+def on(kind, meanwhile=lambda: None):
+    """Loads the sampler as if on a device of that kind; `meanwhile` happens before it draws."""
+
+    class Sampler:
+        device = Device(kind=kind, versions={})
+
+        def __init__(self, resolved):
+            self._sampler = load_sampler(resolved)
+
+        def __call__(self, batch):
+            meanwhile()
+            return self._sampler(batch)
+
+    return Sampler
+
+
+def opened_root(root, model, **resources):
+    opened, _ = open_root(prepare(small_spec(model, resources=resources), str(root)))
+    return opened
+
+
+def test_another_kind_of_device_is_refused_before_it_draws(tmp_path, tiny_model):
+    root, resolved = str(tmp_path), opened_root(tmp_path, tiny_model).resolved
+    MakeShard(resolved, root, on("GPU A"))(0)
+    before = Store(root).sizes()
+
+    def draws():
+        raise AssertionError("it draws")
+
+    with pytest.raises(OtherDevice) as error:
+        MakeShard(resolved, root, on("GPU B", draws))(1)
+    for word in ("GPU A", "GPU B", "accelerator_type", "--root", "mix_devices=true"):
+        assert word in str(error.value)
+    assert Store(root).sizes() == before
+    assert MakeShard(resolved, root, on("GPU A"))(1).device.kind == "GPU A"
+
+
+def test_of_two_kinds_that_start_on_an_empty_root_at_once_one_wins(tmp_path, tiny_model):
+    root, resolved = str(tmp_path), opened_root(tmp_path, tiny_model).resolved
+    winner = MakeShard(resolved, root, on("GPU A"))
+    loser = MakeShard(resolved, root, on("GPU B", meanwhile=lambda: winner(0)))
+    with pytest.raises(OtherDevice):
+        loser(1)
+    now = prepare(resolved.spec, root)
+    assert {record.device.kind for record in now.inventory.records.values()} == {"GPU A"}
+    assert_only_counted_files(now.store, now.inventory)
+
+
+def test_a_run_that_ended_before_its_first_shard_binds_nobody(tmp_path, tiny_model):
+    root, resolved = str(tmp_path), opened_root(tmp_path, tiny_model).resolved
+
+    def dies():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        MakeShard(resolved, root, on("GPU A", dies))(0)
+    assert MakeShard(resolved, root, on("GPU B"))(0).device.kind == "GPU B"
+
+
+def test_kinds_mix_where_it_is_asked_for_and_a_mixed_root_says_so(tmp_path, tiny_model):
+    root, resolved = str(tmp_path), opened_root(tmp_path, tiny_model, mix_devices=True).resolved
+    kinds = [
+        MakeShard(resolved, root, on(f"GPU {word}"))(i).device.kind
+        for i, word in [(0, "A"), (1, "B")]
+    ]
+    assert kinds == ["GPU A", "GPU B"]
+    with pytest.raises(SpecError, match=r"GPU A, GPU B.*mix_devices=true"):
+        opened_root(tmp_path, tiny_model)
+    MakeShard(resolved, root, on("GPU B"))(2)
+    assert opened_root(tmp_path, tiny_model).num_pending == 0  # nothing is left to be refused
+
+
+def test_a_root_with_records_alone_is_kept_to_their_kind(tmp_path, tiny_model):
+    root, resolved = str(tmp_path), opened_root(tmp_path, tiny_model, mix_devices=True).resolved
+    MakeShard(resolved, root, on("GPU A"))(0)
+    single = opened_root(tmp_path, tiny_model).resolved
+    with pytest.raises(OtherDevice):
+        MakeShard(single, root, on("GPU B"))(1)
 
 
 @pytest.mark.parametrize(
@@ -325,6 +438,31 @@ def test_estimate_scales_the_records_to_what_is_pending(tmp_path, tiny_model):
     assert guess.actor_seconds == pytest.approx(pending * each, abs=0.06)
     assert guess.seconds == pytest.approx(guess.actor_seconds / 2, abs=0.06)
     assert guess.cost == pytest.approx(guess.actor_seconds, abs=0.1)
+
+
+def test_a_half_made_root_tells_how_far_it_is(tmp_path, tiny_model):
+    made = make_dataset(tmp_path, tiny_model, num_images=48)
+    for record, put in zip(made.inventory.records.values(), (1_000, 2_200, 2_260), strict=True):
+        os.utime(tmp_path / record.name, (put, put))
+    prices = {"price_per_hour": 3600.0}
+    asked = prepare(small_spec(tiny_model, num_images=80, resources=prices), str(tmp_path))
+    # The first record lies more than ten minutes before the last: 16 images in 60 seconds.
+    told = so_far(asked, now=2_290.0)
+    assert (told.num_images, told.seconds_since_last) == (48, 30.0)
+    assert (told.images_per_second, told.seconds_left) == (0.27, 120.0)
+    worked = sum(sum(record.seconds.values()) for record in made.inventory.records.values())
+    assert told.actor_seconds == pytest.approx(worked, abs=0.06)
+    assert told.cost == pytest.approx(worked, abs=0.006)
+
+
+def test_of_a_root_that_nobody_works_on_no_rate_is_told(tmp_path, tiny_model):
+    assert so_far(prepare(small_spec(tiny_model), str(tmp_path)), now=0.0) is None
+    made = make_dataset(tmp_path, tiny_model)
+    for record in made.inventory.records.values():
+        os.utime(tmp_path / record.name, (1_000 + record.shard, 1_000 + record.shard))
+    assert so_far(made, now=1_602.0).images_per_second == 12.0  # 16 and 8 images in 2 seconds
+    told = so_far(made, now=1_603.0)
+    assert (told.images_per_second, told.seconds_left, told.cost) == (None, None, None)
 
 
 def test_images_of_one_class_differ(tmp_path, tiny_model):
