@@ -4,6 +4,7 @@ from hypothesis import strategies as st
 
 from factory.spec import (
     ClassifySpec,
+    EvaluateSpec,
     FitSpec,
     GenerateSpec,
     SourceSpec,
@@ -45,6 +46,15 @@ def test_load_spec_names_all_wrong_fields_at_once():
     with pytest.raises(SpecError) as error:
         load_spec(GenerateSpec, None, ["seed=x", "threads=0", "shardsize=1"])
     assert all(part in str(error.value) for part in ("seed", "threads", "shard_size"))
+
+
+def test_a_list_is_not_called_short_for_the_entries_that_are_wrong():
+    with pytest.raises(SpecError) as error:
+        load_spec(EvaluateSpec, None, ["extractors=[{kind: vgg16}]"])
+    assert "extractors.0.kind: got 'vgg16'" in str(error.value)
+    assert "at least" not in str(error.value)
+    with pytest.raises(SpecError, match=r"extractors: got \[\], .*at least 1 item"):
+        load_spec(EvaluateSpec, None, ["extractors=[]"])
 
 
 def test_load_spec_refuses_two_ways_of_counting():

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from factory.classify.schedule import images_per_step, num_steps
+from factory.classify.schedule import epoch_steps, images_per_step, num_steps, step_sizes
 from factory.seeds import hash_seed
 from factory.sources.mix import Mixed, mix_sources, synthetic_needed
 from factory.sources.source import Source
@@ -145,7 +145,7 @@ def _prepare_arm(
             f"mix leaves {sizes[0]} real and {sizes[-1]} synthetic ones to train on; give "
             "batches: joint"
         )
-    steps = num_steps(spec.training, num_images=max(sizes))
+    steps = num_steps(spec.training, epoch_steps=epoch_steps(sizes, step_sizes(spec.training, arm)))
     if arm.match is not None and baseline is not None:
         steps = _matching_steps(spec, arm, baseline, arm.match)
     return _pinned(spec, sources, PreparedArm(name, arm, key, mixed, train, validation, steps, ""))
@@ -210,12 +210,15 @@ def draw_share(indices: Indices, source: Source, fraction: float, *, seed: int) 
     return np.concatenate(drawn)
 
 
-def check_held_out(left: Mapping[str, int], *, num_held_out: int) -> None:
+def check_held_out(
+    left: Mapping[str, int], *, num_held_out: int, field: str = "training.validation"
+) -> None:
     """Refuse a validation share that takes a class's last image, or none at all.
 
     Args:
         left: class -> images that are left to train on.
         num_held_out: images for validation.
+        field: what the message begins with.
 
     Raises:
         SpecError: naming the classes.
@@ -223,9 +226,9 @@ def check_held_out(left: Mapping[str, int], *, num_held_out: int) -> None:
     empty = [name for name, count in left.items() if count == 0]
     if empty or not num_held_out:
         raise SpecError(
-            "training.validation: "
+            f"{field}: "
             + (f"leaves no image of {empty} to train on" if empty else "holds out no image at all")
-            + "; change its fraction, or give more images"
+            + "; change the fraction, or give more images"
         )
 
 
@@ -239,6 +242,7 @@ def _pinned(spec: ClassifySpec, sources: Sources, arm: PreparedArm) -> PreparedA
         "augmentation": arm.arm.augmentation,
         "class_names": list(sources.real.class_names),
         "parts": [_digest(part) for part in arm.parts(sources)],
+        "step_sizes": step_sizes(spec.training, arm.arm),
         "validation": None if validation is None else _digest(validation),
         "test": sources.test.digest,
         "num_steps": arm.num_steps,

@@ -3,6 +3,8 @@
 B images in one step, C channels, H height, W width.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -36,20 +38,20 @@ class Order:
 
 
 class BatchStream:
-    """Batches of one part (joint), or of one batch from each of two parts (paired)."""
+    """Batches of one part (joint), or with images of each of two parts (paired)."""
 
     def __init__(
-        self, parts: list[Part], *, batch_size: int, seed: int, device: torch.device
+        self, parts: list[Part], *, sizes: Sequence[int], seed: int, device: torch.device
     ) -> None:
         """Put the images where the network is.
 
         Args:
-            parts: what is shuffled apart; every step takes `batch_size` images of each.
-            batch_size: images of one part in one step.
+            parts: what is shuffled apart.
+            sizes: images that every step takes of each part.
             seed: of the order.
             device: where batches are wanted.
         """
-        self._batch_size = batch_size
+        self._sizes = tuple(sizes)
         self._images = [torch.from_numpy(part.images).to(device) for part in parts]
         self._labels = [torch.from_numpy(part.labels).to(device) for part in parts]
         self._orders = [
@@ -61,17 +63,20 @@ class BatchStream:
     def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Batch `step`: images float32 [B, C, H, W] in [-1, 1], channels last, labels int64 [B]."""
         images, labels = [], []
-        for part_images, part_labels, order in zip(
-            self._images, self._labels, self._orders, strict=True
+        for part_images, part_labels, order, size in zip(
+            self._images, self._labels, self._orders, self._sizes, strict=True
         ):
-            places = order.take(step * self._batch_size, self._batch_size)
+            places = order.take(step * size, size)
             index = torch.from_numpy(places).to(self._device)
             images.append(part_images[index])
             labels.append(part_labels[index])
         return tensor_to_float(torch.cat(images)), torch.cat(labels)
 
     def share(self, rank: int, world: int) -> torch.Tensor:
-        """Places in a batch, int64, of what worker `rank` of `world` sees: as many of each part."""
-        size = self._batch_size
-        own = torch.arange(rank * size // world, (rank + 1) * size // world, device=self._device)
-        return torch.cat([own + part * size for part in range(len(self._images))])
+        """Places in a batch, int64, that worker `rank` of `world` sees: its share of each part."""
+        own, first = [], 0
+        for size in self._sizes:
+            share = torch.arange(rank * size // world, (rank + 1) * size // world)
+            own.append(first + share)
+            first += size
+        return torch.cat(own).to(self._device)

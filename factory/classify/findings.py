@@ -84,8 +84,14 @@ def _line_name(line: str, arm: ArmResult) -> str:
     words = [
         line,
         arm.arm.synthetic or "",
-        "paired batches" if arm.arm.batches == "paired" else "",
+        _batches_in_words(arm),
         "" if arm.arm.augmentation in (None, "none") else str(arm.arm.augmentation),
         arm.name.partition(", ")[2],  # Of controls only: no arm's own name holds a comma.
     ]
     return ", ".join(word for word in words if word)
+
+
+def _batches_in_words(arm: ArmResult) -> str:
+    if arm.arm.synthetic_ratio is not None:
+        return f"{arm.arm.synthetic_ratio:.0%} of every batch synthetic"
+    return "paired batches" if arm.arm.batches == "paired" else ""

@@ -3,36 +3,39 @@
 import contextlib
 import hashlib
 from collections.abc import Mapping
+from typing import Any
 
 from factory.sources.open import open_source
 from factory.sources.source import Source
 from factory.sources.trained_on import chain, seen_in_words
-from factory.spec import ClassifySpec, SourceSpec, SpecError
+from factory.spec import SourceSpec, SpecError
 
 MOST_OVERLAP = 0.01
 """Share of the test images that may occur in a real source: real collections hold a few twice."""
 
 
-def refuse_leaks(spec: ClassifySpec, test: Source, synthetic: Mapping[str, Source]) -> None:
+def refuse_leaks(
+    spec: SourceSpec, test: Source, trained_on: Mapping[str, dict[str, Any] | None]
+) -> None:
     """Refuse a generator that was trained on the test images.
 
     Known by the content of the whole test split, as it is and as `spec` converts it, or else by
     its name and split.
 
     Args:
-        spec: the comparison.
-        test: the test images as they were opened, before their labels were put in another order.
-        synthetic: sources whose generators are looked at.
+        spec: the test images.
+        test: these as they were opened, before their labels were put in another order.
+        trained_on: synthetic source -> what its generator had seen.
 
     Raises:
         SpecError: naming each such source.
     """
-    digests = {test.digest, *_whole_digests(spec.test)}
-    place = None if spec.test.half is not None else (test.name, test.split)
+    digests = {test.digest, *_whole_digests(spec)}
+    place = None if spec.half is not None else (test.name, test.split)
     leaks = {
         name: seen
-        for name, source in synthetic.items()
-        for seen in chain(source.trained_on)
+        for name, link in trained_on.items()
+        for seen in chain(link)
         if seen.get("digest") in digests or (seen.get("name"), seen.get("split")) == place
     }
     if leaks:
@@ -51,15 +54,19 @@ def count_overlap(test: Source, real: Source, synthetic: Mapping[str, Source]) -
     Raises:
         SpecError: if more than 1 % of the test images are among the real ones.
     """
-    tested = _fingerprints(test)
-    with_real = len(tested & _fingerprints(real))
+    with_real = count_common(test, real)
     if with_real > MOST_OVERLAP * len(test):
         raise SpecError(
             f"test: {with_real} of {len(test)} images of {test.name} {test.split} are among "
             "the real training images; give a test set of other images"
         )
-    drawn = {name: len(tested & _fingerprints(source)) for name, source in synthetic.items()}
+    drawn = {name: count_common(test, source) for name, source in synthetic.items()}
     return {"real": with_real} | {f"synthetic.{name}": count for name, count in drawn.items()}
+
+
+def count_common(one: Source, other: Source) -> int:
+    """Images that occur in both, pixel by pixel; each counts once."""
+    return len(_fingerprints(one) & _fingerprints(other))
 
 
 def _fingerprints(source: Source) -> set[bytes]:

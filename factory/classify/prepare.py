@@ -94,7 +94,7 @@ def prepare(spec: ClassifySpec, root: str) -> Prepared:
     test = _fit("test", opened, whole)
     real, validation = _hold_out(spec, whole)
     synthetic = _open_synthetic(spec, real)
-    refuse_leaks(spec, opened, synthetic)
+    refuse_leaks(spec.test, opened, {name: source.trained_on for name, source in synthetic.items()})
     overlap = count_overlap(test, whole, synthetic)
     sources = Sources(real, validation, test, synthetic, weights)
     return Prepared(spec, root, sources, prepare_arms(spec, sources), overlap)

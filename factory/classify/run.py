@@ -2,21 +2,21 @@
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import ray
 import ray.train
 import ray.train.torch
 import torch
-from ray.train import FailureConfig, RunConfig
+from ray.train import FailureConfig, RunConfig, UserCallback
 from ray.train.torch import TorchTrainer
 
 from factory.classify.arms import PreparedArm, Sources
 from factory.classify.compare import make_report
 from factory.classify.pages import save_report, verdict_sentence
 from factory.classify.prepare import Prepared, record_name
-from factory.classify.results import ASKED_NAME, ClassifyReport, TrialRecord
+from factory.classify.results import ASKED_NAME, ClassifyReport, Epoch, TrialRecord
 from factory.classify.train import Workers
 from factory.classify.trial import Trial
 from factory.classify.zero_shot import zero_shot_result
@@ -141,32 +141,59 @@ def _one_by_one(
     prepared: Prepared, pending: list[tuple[str, int]]
 ) -> Iterator[TrialRecord | tuple[str, str]]:
     """Each training on several workers of Ray Train."""
-    spec = prepared.spec
-    group = ActorShape(spec.resources, threads=spec.threads).group(spec.num_workers)
     shared = ray.put((prepared.sources, prepared.arms))
     for arm, trial in pending:
         try:
-            TorchTrainer(
-                _work,
-                train_loop_config={
-                    "spec": spec.model_dump(mode="json"),
-                    "root": prepared.root,
-                    "shared": [shared],
-                    "arm": arm,
-                    "trial": trial,
-                },
-                scaling_config=group,
-                run_config=RunConfig(
-                    name=f"{prepared.arms[arm].fingerprint}-{trial}",
-                    storage_path=f"{prepared.root}/train",
-                    failure_config=FailureConfig(max_failures=2),
-                ),
-            ).fit()
+            yield train_on_workers(
+                prepared.spec, prepared.root, prepared.arms[arm], trial, shared=[shared]
+            )
         except ray.train.TrainingFailedError as error:
             yield f"{arm}, seed {trial}", str(error)
-            continue
-        name = record_name(prepared.arms[arm].fingerprint, trial)
-        yield TrialRecord.model_validate_json(Store(prepared.root).get(name))
+
+
+def train_on_workers(
+    spec: ClassifySpec,
+    root: str,
+    arm: PreparedArm,
+    trial: int,
+    *,
+    shared: list[ray.ObjectRef],
+    callbacks: Sequence[UserCallback] = (),
+) -> TrialRecord:
+    """One training on `spec.num_workers` workers of Ray Train.
+
+    Args:
+        spec: the comparison.
+        root: absolute path or URL.
+        arm: what to train.
+        trial: number of its seed.
+        shared: reference to the sources and the arms, in a list so that it is handed on as it is.
+        callbacks: are told of each epoch: its percent of the training, and its accuracy on the
+            validation images.
+
+    Raises:
+        SpecError: if the workers do not fit.
+        TrainingFailedError: if they fail three times.
+    """
+    TorchTrainer(
+        _work,
+        train_loop_config={
+            "spec": spec.model_dump(mode="json"),
+            "root": root,
+            "shared": shared,
+            "arm": arm.name,
+            "trial": trial,
+            "is_followed": bool(callbacks),
+        },
+        scaling_config=ActorShape(spec.resources, threads=spec.threads).group(spec.num_workers),
+        run_config=RunConfig(
+            name=f"{arm.fingerprint}-{trial}",
+            storage_path=f"{root}/train",
+            failure_config=FailureConfig(max_failures=2),
+            callbacks=list(callbacks),
+        ),
+    ).fit()
+    return TrialRecord.model_validate_json(Store(root).get(record_name(arm.fingerprint, trial)))
 
 
 def _work(config: dict[str, Any]) -> None:
@@ -184,7 +211,11 @@ def _work(config: dict[str, Any]) -> None:
         mean=_mean,
     )
     train = Trial(spec, config["root"], sources, arms)
-    train(config["arm"], config["trial"], ray.train.torch.get_device(), workers)
+    device, num_steps = ray.train.torch.get_device(), arms[config["arm"]].num_steps
+    for row in train.follow(config["arm"], config["trial"], device, workers):
+        if config["is_followed"] and isinstance(row, Epoch):
+            percent = 100 * row.step // num_steps
+            ray.train.report({"percent": percent, "accuracy": row.validation_accuracy})
 
 
 def _share(network: torch.nn.Module) -> None:

@@ -1,6 +1,7 @@
 """How long a training is, and its learning rate at each step: plain arithmetic."""
 
 import math
+from collections.abc import Sequence
 
 from factory.spec import Arm, ClassifierTraining
 
@@ -11,17 +12,38 @@ _END_DIVISOR = 1e4
 then falls to a 10,000th of that start; both along half a cosine."""
 
 
-def num_steps(training: ClassifierTraining, *, num_images: int) -> int:
-    """Optimizer steps over `num_images` images (the larger part in paired batches); at least 1."""
+def num_steps(training: ClassifierTraining, *, epoch_steps: float) -> int:
+    """Optimizer steps of epochs that are `epoch_steps` long; at least 1."""
     if training.num_steps is not None:
         return training.num_steps
     assert training.epochs is not None
-    return max(1, round(training.epochs * num_images / training.batch_size))
+    return max(1, round(training.epochs * epoch_steps))
+
+
+def step_sizes(training: ClassifierTraining, arm: Arm) -> tuple[int, ...]:
+    """Images that one step takes of each part: of the mix, or of its real and synthetic images."""
+    size = training.batch_size
+    if arm.batches == "joint":
+        return (size,)
+    if arm.synthetic_ratio is None:
+        return (size, size)
+    synthetic = round(arm.synthetic_ratio * size)
+    return (size - synthetic, synthetic)
+
+
+def epoch_steps(part_sizes: Sequence[int], sizes: Sequence[int]) -> float:
+    """Steps in which the part that takes longest has been seen once.
+
+    Args:
+        part_sizes: images of each part.
+        sizes: images that a step takes of each.
+    """
+    return max(part / size for part, size in zip(part_sizes, sizes, strict=True))
 
 
 def images_per_step(training: ClassifierTraining, arm: Arm) -> int:
     """Images that one step of `arm` sees."""
-    return training.batch_size * (2 if arm.batches == "paired" else 1)
+    return sum(step_sizes(training, arm))
 
 
 def learning_rate(

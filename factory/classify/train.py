@@ -16,7 +16,7 @@ from torch import nn
 from factory.classify.arms import Part
 from factory.classify.batches import BatchStream
 from factory.classify.results import Epoch
-from factory.classify.schedule import learning_rate
+from factory.classify.schedule import epoch_steps, learning_rate
 from factory.seeds import hash_seed, seeded
 from factory.spec import Augmentation, Classifier, ClassifierTraining, JobError, Validation
 from factory.vision.augment import augment
@@ -39,7 +39,9 @@ class Task(NamedTuple):
     augmentation: Augmentation
     class_names: tuple[str, ...]
     parts: list[Part]
-    """One part whose images are shuffled together, or two that give a batch each."""
+    """One part whose images are shuffled together, or two that give images to every step."""
+    step_sizes: tuple[int, ...]
+    """Images that a step takes of each part."""
     validation: Part | None
     num_steps: int
     seed: int
@@ -76,12 +78,12 @@ class Trainer:
         self._optimizer = _optimizer(task.training, self.network)
         self._batches = BatchStream(
             task.parts,
-            batch_size=task.training.batch_size,
+            sizes=task.step_sizes,
             seed=hash_seed(task.seed, "order"),
             device=device,
         )
-        largest = max(len(part.labels) for part in task.parts)
-        self._epoch_steps = largest / task.training.batch_size
+        part_sizes = [len(part.labels) for part in task.parts]
+        self._epoch_steps = epoch_steps(part_sizes, task.step_sizes)
         self._num_epochs = max(1, round(task.num_steps / self._epoch_steps))
         self.step = 0
         self.seconds = 0.0
@@ -93,7 +95,7 @@ class Trainer:
     @property
     def images_per_step(self) -> int:
         """Images that one step sees, all workers together."""
-        return len(self._task.parts) * self._task.training.batch_size
+        return sum(self._task.step_sizes)
 
     @property
     def done(self) -> bool:

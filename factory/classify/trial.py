@@ -4,6 +4,7 @@ import hashlib
 import io
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import torch
 
 from factory.classify.arms import PreparedArm, Sources
 from factory.classify.prepare import classifier_folder, record_name
-from factory.classify.results import ASKED_NAME, TrialRecord
+from factory.classify.results import ASKED_NAME, Epoch, TrialRecord
+from factory.classify.schedule import step_sizes
 from factory.classify.train import Task, Trainer, Workers
 from factory.diffusion.device import describe
 from factory.records import chain_trained_on
@@ -52,6 +54,24 @@ class Trial:
         *,
         checkpoint_seconds: float = SECONDS_BETWEEN_CHECKPOINTS,
     ) -> TrialRecord | None:
+        """As `follow`, to the end.
+
+        Returns:
+            The record; None for workers other than the first.
+        """
+        rows = self.follow(name, trial, device, workers, checkpoint_seconds=checkpoint_seconds)
+        *_, last = rows
+        return last if isinstance(last, TrialRecord) else None
+
+    def follow(
+        self,
+        name: str,
+        trial: int,
+        device: torch.device,
+        workers: Workers | None = None,
+        *,
+        checkpoint_seconds: float = SECONDS_BETWEEN_CHECKPOINTS,
+    ) -> Iterator[Epoch | TrialRecord]:
         """Train arm `name` with its seed number `trial`; run again, it goes on.
 
         Args:
@@ -61,8 +81,9 @@ class Trial:
             workers: the group that trains together; each of them makes this call.
             checkpoint_seconds: least time between two checkpoints, each at the end of an epoch.
 
-        Returns:
-            The record, which is also put into the root; None for workers other than the first.
+        Yields:
+            Each epoch as it ends; then, for the first worker, the record, which is also put into
+            the root.
 
         Raises:
             TrainingFailed: if the loss is no finite number.
@@ -79,14 +100,14 @@ class Trial:
         saved = time.monotonic()
         while not trainer.done:
             trainer.train_epoch()
+            yield trainer.history[-1]
             if workers.rank == 0 and time.monotonic() - saved >= checkpoint_seconds:
                 self._save(trainer, checkpoint)
                 saved = time.monotonic()
-        if workers.rank != 0:
-            return None
-        record = self._commit(arm, trial, trainer, device)
-        self._store.delete([checkpoint])
-        return record
+        if workers.rank == 0:
+            record = self._commit(arm, trial, trainer, device)
+            self._store.delete([checkpoint])
+            yield record
 
     def _task(self, arm: PreparedArm, trial: int) -> Task:
         spec = self._spec
@@ -97,6 +118,7 @@ class Trial:
             augmentation=arm.arm.augmentation,
             class_names=self._sources.real.class_names,
             parts=arm.parts(self._sources),
+            step_sizes=step_sizes(spec.training, arm.arm),
             validation=arm.validation_part(self._sources),
             num_steps=arm.num_steps,
             # The same for every arm: what an arm is compared by differs in its images alone.

@@ -11,6 +11,8 @@ _REGIMES = {
 
 def mix_in_words(arm: Arm) -> str:
     """E.g. "all real + 500 synthetic of each class, in paired batches"."""
+    if arm.synthetic_ratio is not None:
+        return f"{_mix(arm)}, {arm.synthetic_ratio:.0%} of every batch synthetic"
     return _mix(arm) + (", in paired batches" if arm.batches == "paired" else "")
 
 

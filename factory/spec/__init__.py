@@ -54,6 +54,7 @@ from factory.spec.read import (
     differences,
     fingerprint,
     load_spec,
+    set_at,
     validate,
 )
 from factory.spec.resources import Resources
@@ -67,6 +68,7 @@ from factory.spec.selection import (
     Reconstruction,
 )
 from factory.spec.source import LongTail, Resample, SourceSpec
+from factory.spec.tune import Confirm, Parameter, Range, Search, TuneSpec
 from factory.spec.verify import VerifySpec
 from factory.spec.write_prompts import WritePromptsSpec
 
@@ -80,6 +82,7 @@ __all__ = [
     "ClassifierTraining",
     "ClassifySpec",
     "Concepts",
+    "Confirm",
     "ContrastFilter",
     "Count",
     "Counts",
@@ -113,9 +116,11 @@ __all__ = [
     "MultiplierMix",
     "NearRealFilter",
     "OversampleMix",
+    "Parameter",
     "PriorPreservation",
     "Prompts",
     "PublishSpec",
+    "Range",
     "RatioMix",
     "RealConfig",
     "RealMix",
@@ -124,6 +129,7 @@ __all__ = [
     "Resample",
     "Resources",
     "SampleMetric",
+    "Search",
     "Series",
     "ShardFormat",
     "SourceSpec",
@@ -132,6 +138,7 @@ __all__ = [
     "TextToImageGenerator",
     "TextualInversion",
     "Training",
+    "TuneSpec",
     "Validation",
     "VerifySpec",
     "Words",
@@ -140,5 +147,6 @@ __all__ = [
     "differences",
     "fingerprint",
     "load_spec",
+    "set_at",
     "validate",
 ]

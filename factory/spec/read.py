@@ -82,7 +82,8 @@ def validate(cls: type[SpecT], tree: object, subject: str) -> SpecT:
     try:
         return cls.model_validate(tree)
     except ValidationError as error:
-        lines = [_explain(cls, item) for item in error.errors(include_url=False)]
+        wrong = [item for item in error.errors(include_url=False) if not _is_consequence(item)]
+        lines = [_explain(cls, item) for item in wrong]
         raise SpecError(f"{subject}: " + "; ".join(lines)) from None
 
 
@@ -126,18 +127,37 @@ def _apply(tree: dict[str, Any], override: str, cls: type[BaseModel]) -> None:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
         raise SpecError(f"{override!r}: the value is no YAML; quote it") from None
+    set_at(tree, path, value, cls=cls, subject=repr(override))
+
+
+def set_at(
+    tree: dict[str, Any], path: str, value: object, *, cls: type[BaseModel], subject: str
+) -> None:
+    """Set what lies at `path` in a tree of a spec, in place.
+
+    Args:
+        tree: keys and values as in YAML; a section that is not there is begun from its default.
+        path: keys, and places of lists, joined by dots.
+        value: what to set.
+        cls: the spec's model, which knows the defaults.
+        subject: what messages begin with.
+
+    Raises:
+        SpecError: if the path leads through something that is no section. Whether the last key is
+            known is found out by validation.
+    """
     *parents, leaf = path.split(".")
     place: Any = tree
     default: Any = cls
     for parent in parents:
-        key = _key_in(place, parent, override)
+        key = _key_in(place, parent, subject)
         is_new = isinstance(place, dict) and key not in place
         default = _default_at(default, parent) if is_new else None
         child = place.setdefault(key, _given(default)) if is_new else place[key]
         if not isinstance(child, dict | list):
-            raise SpecError(f"{override!r}: {parent} is {child!r}, not a section with keys")
+            raise SpecError(f"{subject}: {parent} is {child!r}, not a section with keys")
         place = child
-    place[_key_in(place, leaf, override)] = value
+    place[_key_in(place, leaf, subject)] = value
 
 
 def _default_at(owner: Any, part: str) -> Any:
@@ -155,12 +175,12 @@ def _given(default: Any) -> dict[str, Any]:
     return default.model_dump(exclude_unset=True) if isinstance(default, BaseModel) else {}
 
 
-def _key_in(place: dict[str, Any] | list[Any], part: str, override: str) -> Any:
-    """A part of an override's path as a key of a section or a place in a list."""
+def _key_in(place: dict[str, Any] | list[Any], part: str, subject: str) -> Any:
+    """A part of a path as a key of a section or a place in a list."""
     if isinstance(place, dict):
         return part
     if not (part.isdecimal() and int(part) < len(place)):
-        raise SpecError(f"{override!r}: {part} is no place of a list with 0 to {len(place) - 1}")
+        raise SpecError(f"{subject}: {part} is no place of a list with 0 to {len(place) - 1}")
     return int(part)
 
 
@@ -180,6 +200,11 @@ def _explain(cls: type[BaseModel], item: Any) -> str:
     if not location:
         return message
     return f"{path}: got {item['input']!r}, {message[0].lower()}{message[1:]}"
+
+
+def _is_consequence(item: Any) -> bool:
+    """Whether a list or table is too short only because its wrong entries, named too, are out."""
+    return item["type"] == "too_short" and len(item["input"]) >= item["ctx"]["min_length"]
 
 
 def _is_tag(part: str | int) -> bool:

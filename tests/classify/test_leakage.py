@@ -7,7 +7,7 @@ import pytest
 
 from factory.classify.leakage import count_overlap, describe, refuse_leaks, seen_in_words
 from factory.sources.open import open_source
-from factory.spec import ClassifySpec, SourceSpec, SpecError
+from factory.spec import SourceSpec, SpecError
 
 
 def seen(source, **more):
@@ -20,22 +20,18 @@ def seen(source, **more):
     }
 
 
-def spec_of(striped_files, **test):
-    return ClassifySpec(real=SourceSpec(path=striped_files["real"]), test=SourceSpec(**test))
-
-
 def test_generator_that_saw_the_test_images_is_refused(striped_files):
     test = open_source(SourceSpec(path=striped_files["test"]))
     leaky = replace(test, trained_on=seen(test))
     with pytest.raises(SpecError, match=r"test.*drawn"):
-        refuse_leaks(spec_of(striped_files, path=striped_files["test"]), test, {"drawn": leaky})
+        refuse_leaks(SourceSpec(path=striped_files["test"]), test, {"drawn": leaky.trained_on})
 
 
 def test_generator_that_saw_them_before_it_went_on_with_others_is_refused(striped_files):
     train, test = (open_source(SourceSpec(path=striped_files[name])) for name in ("real", "test"))
     leaky = replace(train, trained_on=seen(train, before=seen(test)))
     with pytest.raises(SpecError, match="drawn"):
-        refuse_leaks(spec_of(striped_files, path=striped_files["test"]), test, {"drawn": leaky})
+        refuse_leaks(SourceSpec(path=striped_files["test"]), test, {"drawn": leaky.trained_on})
 
 
 def test_part_of_a_test_split_is_known_by_the_whole(striped_files):
@@ -44,9 +40,9 @@ def test_part_of_a_test_split_is_known_by_the_whole(striped_files):
     leaky = replace(whole, trained_on=seen(whole))
     with pytest.raises(SpecError, match="drawn"):
         refuse_leaks(
-            spec_of(striped_files, path=striped_files["test"], num_images=30),
+            SourceSpec(path=striped_files["test"], num_images=30),
             part,
-            {"drawn": leaky},
+            {"drawn": leaky.trained_on},
         )
 
 
@@ -55,7 +51,7 @@ def test_generator_of_the_test_split_is_known_by_name_where_the_content_is_anoth
     most = test.take(np.arange(100))
     leaky = replace(most, trained_on=seen(most))
     with pytest.raises(SpecError, match="drawn"):
-        refuse_leaks(spec_of(striped_files, path=striped_files["test"]), test, {"drawn": leaky})
+        refuse_leaks(SourceSpec(path=striped_files["test"]), test, {"drawn": leaky.trained_on})
 
 
 def test_converted_test_images_are_known_by_what_their_files_hold(striped_files):
@@ -64,13 +60,13 @@ def test_converted_test_images_are_known_by_what_their_files_hold(striped_files)
     small = {"path": striped_files["test"], "image_size": 4, "channels": 3}
     converted = open_source(SourceSpec(**small))
     with pytest.raises(SpecError, match="drawn"):
-        refuse_leaks(spec_of(striped_files, **small), converted, {"drawn": leaky})
+        refuse_leaks(SourceSpec(**small), converted, {"drawn": leaky.trained_on})
 
 
 def test_generator_of_the_training_images_passes(striped_files):
     train, test = (open_source(SourceSpec(path=striped_files[name])) for name in ("real", "test"))
     honest = replace(train, trained_on=seen(train))
-    refuse_leaks(spec_of(striped_files, path=striped_files["test"]), test, {"drawn": honest})
+    refuse_leaks(SourceSpec(path=striped_files["test"]), test, {"drawn": honest.trained_on})
 
 
 def test_overlap_is_counted_and_much_of_it_refused(striped_files):

@@ -4,7 +4,13 @@ import itertools
 
 import pytest
 
-from factory.classify.schedule import images_per_step, learning_rate, num_steps
+from factory.classify.schedule import (
+    epoch_steps,
+    images_per_step,
+    learning_rate,
+    num_steps,
+    step_sizes,
+)
 from factory.spec import Arm, ClassifierTraining, MultiplierMix
 
 
@@ -18,14 +24,22 @@ def rates(steps=100, **fields):
 
 
 def test_epochs_become_whole_steps():
-    assert num_steps(training(epochs=3), num_images=320) == 30
-    assert num_steps(training(epochs=1), num_images=5) == 1
-    assert num_steps(training(epochs=None, num_steps=7), num_images=320) == 7
+    assert num_steps(training(epochs=3), epoch_steps=320 / 32) == 30
+    assert num_steps(training(epochs=1), epoch_steps=5 / 32) == 1
+    assert num_steps(training(epochs=None, num_steps=7), epoch_steps=10) == 7
 
 
 def test_paired_batches_see_twice_as_many_images():
     paired = Arm(mix=MultiplierMix(multiplier=1), batches="paired")
     assert images_per_step(training(), paired) == 2 * images_per_step(training(), Arm())
+
+
+def test_an_epoch_ends_when_the_part_that_takes_longest_has_been_seen():
+    quarter = Arm(mix=MultiplierMix(multiplier=1), batches="paired", synthetic_ratio=0.25)
+    assert step_sizes(training(), quarter) == (24, 8)
+    assert images_per_step(training(), quarter) == 32
+    assert epoch_steps([240, 240], step_sizes(training(), quarter)) == 30
+    assert epoch_steps([960, 240], step_sizes(training(), quarter)) == 40
 
 
 def test_step_schedule_falls_only_at_its_epochs():

@@ -1,0 +1,1 @@
+"""Search the mix: a conductor of the stages generate and classify."""

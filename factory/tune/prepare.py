@@ -1,0 +1,267 @@
+"""Check a search before anything heavy starts: its space, its real images, its datasets."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from factory.classify.arms import check_held_out, draw_share
+from factory.classify.leakage import MOST_OVERLAP, count_common, count_overlap, refuse_leaks
+from factory.classify.weights import pin_weights
+from factory.records import refuse_dataset, take_inventory
+from factory.resolve import Resolved, resolve
+from factory.seeds import hash_seed
+from factory.sources.named import align_named, check_size, open_named
+from factory.sources.source import Source
+from factory.sources.summary import SourceSummary, summarize
+from factory.spec import Frozen, SpecError, TuneSpec, fingerprint
+from factory.store import Store
+from factory.tune.point import RealData, images_needed, images_spec
+from factory.tune.space import Config, check_space, combinations, in_words, with_config
+
+_LEAST_SHARD = 25
+"""Images of a shard that is worth its file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """Synthetic images that several configurations share."""
+
+    fingerprint: str
+    config: Config
+    """The part of the configurations that changes the images."""
+    resolved: Resolved
+    """With the counts of the largest that a configuration may need."""
+    folder: str
+    """Its root, named by its fingerprint."""
+
+    @property
+    def most_images(self) -> int:
+        """Images that the search may draw of it."""
+        return self.resolved.plan.num_images
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A search whose inputs are pinned."""
+
+    spec: TuneSpec
+    root: str
+    data: RealData
+    whole: Source
+    """All real images, which the final trainings have."""
+    test: SourceSummary
+    datasets: dict[str, Dataset]
+    """By fingerprint."""
+    fingerprints: dict[str, str]
+    """`images_key` of a configuration -> fingerprint of its dataset."""
+    overlap: int
+    """Test images that occur among the real ones, pixel by pixel."""
+
+    def dataset_of(self, config: Config) -> Dataset:
+        """The images of a configuration; of an empty one, those of the default mix."""
+        return self.datasets[self.fingerprints[images_key(config)]]
+
+    @property
+    def fingerprint(self) -> str:
+        """Names all that decides which trials there are."""
+        what = self.spec.model_dump(
+            mode="json", exclude={"confirm", "num_seeds", "confidence", "max_images", "resources"}
+        )
+        return fingerprint([what, self.data.real.digest, self.data.validation.digest])
+
+
+class DryDataset(Frozen):
+    """A dataset that a search may draw."""
+
+    images: str
+    """Its settings, in words."""
+    root: str
+    most_images: int
+    there: int
+    """Images that are there already."""
+
+
+class TuneDryRun(Frozen):
+    """What --dry-run prints."""
+
+    root: str
+    fingerprint: str
+    asked: dict[str, object]
+    real: SourceSummary
+    validation: SourceSummary
+    test: SourceSummary
+    num_trials: int
+    num_trainings: int
+    """Of the search, the confirmation and the final comparison, at most."""
+    datasets: tuple[DryDataset, ...]
+    most_images: int
+    """Images that may be drawn in all."""
+
+
+def prepare(spec: TuneSpec, root: str) -> Prepared:
+    """Open all sources, resolve all datasets that trials may need; reads `root`, writes nothing.
+
+    Raises:
+        SpecError: if the space names no fields or values of theirs, sources do not fit one another,
+            images cannot be drawn, more than `max_images` might be, or a generator has seen the
+            test images; or if the root holds something else.
+    """
+    refuse_dataset(Store(root), job="tune")
+    check_space(spec)
+    whole, opened = open_named("real", spec.real), open_named("test", spec.test)
+    test = _fit("test", opened, whole)
+    data = _hold_out(spec, whole)
+    overlap = count_overlap(test, whole, {})["real"]
+    _check_apart(data, test)
+    for config in combinations(spec.space, "classifier."):
+        pin_weights(with_config(spec, config).classifier)
+    spec = _with_shard_size(spec, whole, data.real)
+    found = list(_datasets(spec, root, whole))
+    # The default's settings may be among those of the space.
+    datasets = {dataset.fingerprint: dataset for dataset in found}
+    fingerprints = {images_key(dataset.config): dataset.fingerprint for dataset in found}
+    trained_on = {
+        f"generate ({in_words(d.config)})": d.resolved.root_spec.trained_on
+        for d in datasets.values()
+    }
+    refuse_leaks(spec.test, opened, trained_on)
+    _check_bound(spec, datasets)
+    return Prepared(spec, root, data, whole, summarize(test), datasets, fingerprints, overlap)
+
+
+def dry_run(prepared: Prepared) -> TuneDryRun:
+    """Say what would be tried; starts nothing."""
+    spec = prepared.spec
+    trials = num_trials(spec)
+    return TuneDryRun(
+        root=prepared.root,
+        fingerprint=prepared.fingerprint,
+        asked=spec.model_dump(mode="json"),
+        real=summarize(prepared.whole),
+        validation=summarize(prepared.data.validation),
+        test=prepared.test,
+        num_trials=trials,
+        num_trainings=trials * spec.search.num_seeds
+        + min(spec.confirm.top, trials) * spec.confirm.num_seeds
+        + 3 * spec.num_seeds,
+        datasets=tuple(
+            DryDataset(
+                images=in_words(dataset.config) or "as the spec says",
+                root=dataset.folder,
+                most_images=dataset.most_images,
+                there=count_images(dataset),
+            )
+            for dataset in prepared.datasets.values()
+        ),
+        most_images=sum(dataset.most_images for dataset in prepared.datasets.values()),
+    )
+
+
+def images_key(config: Config) -> str:
+    """Names the part of a configuration that changes the images."""
+    return fingerprint({path: config[path] for path in config if path.startswith("generate.")})
+
+
+def num_trials(spec: TuneSpec) -> int:
+    """Configurations that the search tries."""
+    return spec.search.num_trials or sum(1 for _ in combinations(spec.space))
+
+
+def count_images(dataset: Dataset) -> int:
+    """Images that lie in its root."""
+    store = Store(dataset.folder)
+    if not store.exists("spec.json"):
+        return 0
+    records = take_inventory(store, dataset.fingerprint).records
+    return sum(record.num_samples for record in records.values())
+
+
+def _fit(field: str, source: Source, real: Source) -> Source:
+    aligned = align_named(field, source, real)
+    check_size(field, aligned, real)
+    return aligned
+
+
+def _hold_out(spec: TuneSpec, whole: Source) -> RealData:
+    if spec.validation is not None:
+        opened = open_named("validation", spec.validation)
+        return RealData(whole, _fit("validation", opened, whole))
+    everything = np.arange(len(whole))
+    seed = hash_seed(spec.seed, "validation")
+    held = draw_share(everything, whole, spec.validation_fraction, seed=seed)
+    real = whole.take(np.setdiff1d(everything, held))
+    check_held_out(real.class_counts, num_held_out=len(held), field="validation_fraction")
+    validation = replace(whole.take(np.sort(held)), split=f"{whole.split}, held out")
+    return RealData(real, validation)
+
+
+def _check_apart(data: RealData, test: Source) -> None:
+    validation = data.validation
+    for field, other in (("real", data.real), ("test", test)):
+        common = count_common(validation, other)
+        if common > MOST_OVERLAP * len(validation):
+            raise SpecError(
+                f"validation: {common} of its {len(validation)} images are among those of {field}; "
+                "give others, e.g. half: first to one and half: second to the other"
+            )
+
+
+def _arm_counts(spec: TuneSpec, counts: Mapping[str, int]) -> Iterator[dict[str, int]]:
+    """What the mixes of the space, and the default one, need of each class."""
+    for config in [{}, *combinations(spec.space, "arm.")]:
+        yield images_needed(with_config(spec, config), counts)
+
+
+def _with_shard_size(spec: TuneSpec, whole: Source, real: Source) -> TuneSpec:
+    """`spec` with shards that a larger dataset keeps whole, where its counts have a divisor.
+
+    A short shard that grows is drawn anew; one that is full never is.
+    """
+    generate = spec.generate
+    if "shard_size" in generate.model_fields_set or generate.labels == "quota":
+        return spec
+    needed = [
+        count
+        for source in (whole, real)
+        for counts in _arm_counts(spec, source.class_counts)
+        for count in counts.values()
+        if count
+    ]
+    size = math.gcd(*needed) if needed else 0
+    if size < _LEAST_SHARD:
+        return spec
+    while size > generate.shard_size and size % 2 == 0:
+        size //= 2
+    return spec.model_copy(update={"generate": generate.model_copy(update={"shard_size": size})})
+
+
+def _datasets(spec: TuneSpec, root: str, whole: Source) -> Iterator[Dataset]:
+    most = dict.fromkeys(whole.class_names, 0)
+    for counts in _arm_counts(spec, whole.class_counts):
+        most |= {name: max(count, most[name]) for name, count in counts.items()}
+    if not any(most.values()):
+        return
+    for config in [{}, *combinations(spec.space, "generate.")]:
+        configured = with_config(spec, config)
+        try:
+            resolved = resolve(images_spec(configured, most))
+        except SpecError as error:
+            said = f" ({in_words(config)})" if config else ""
+            raise SpecError(f"generate{said}: {error}") from None
+        folder = f"{root}/datasets/{resolved.fingerprint}"
+        yield Dataset(resolved.fingerprint, config, resolved, folder)
+
+
+def _check_bound(spec: TuneSpec, datasets: Mapping[str, Dataset]) -> None:
+    most = sum(dataset.most_images for dataset in datasets.values())
+    if spec.max_images is not None and most > spec.max_images:
+        each = "; ".join(
+            f"{in_words(dataset.config) or 'the default'}: {dataset.most_images:,}"
+            for dataset in datasets.values()
+        )
+        raise SpecError(
+            f"max_images: is {spec.max_images:,}, but the search may draw {most:,} images "
+            f"({each}); try fewer settings of the images, or a smaller mix"
+        )

@@ -1,0 +1,295 @@
+"""The trials of a search on Ray Tune: images come on request, in order, while classifiers train."""
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# Ray Tune reads them when it is imported: no log files of its own, and Ctrl-C is the job's.
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+
+import ray
+from ray import tune
+from ray.exceptions import WorkerCrashedError
+from ray.tune.experiment import Trial as TuneTrial
+from ray.tune.integration.ray_train import TuneReportCallback
+
+from factory.classify.run import train_on_workers
+from factory.cluster import ActorShape
+from factory.generate.prepare import prepare as prepare_images
+from factory.generate.run import run as run_generate
+from factory.spec import GenerateSpec, JobError, TuneSpec
+from factory.tune.point import ARM, RealData, images_needed, images_spec
+from factory.tune.prepare import Prepared, images_key, num_trials
+from factory.tune.report import Tried
+from factory.tune.searchers import (
+    DONE,
+    METRIC,
+    MODE,
+    SECONDS,
+    TIME,
+    param_space,
+    scheduler,
+    search_algorithm,
+)
+from factory.tune.space import Config, decode, in_words, with_config
+from factory.tune.trial import Progress, Score, prepare_trial
+
+_LOG = logging.getLogger(__name__)
+
+ATTEMPTS = 3
+"""Times that a training is begun whose process dies."""
+_AHEAD = 2
+"""Trials beyond those that can train at once: they wait for their images meanwhile."""
+
+Train = Callable[[TuneSpec, str, RealData, str | None, int], Iterator[Progress | Score]]
+"""As `trial.train`."""
+Make = Callable[[GenerateSpec, str], int]
+"""Makes what is missing of a dataset in a root, and returns how many images it drew."""
+
+
+def make_images(spec: GenerateSpec, root: str) -> int:
+    """Make what is missing of a dataset by the stage `generate`; returns how many images it drew.
+
+    Raises:
+        JobError: if shards are missing at the end.
+    """
+    report = run_generate(prepare_images(spec, root))
+    if report.missing:
+        reasons = "; ".join(sorted({failure.error for failure in report.failures}))
+        raise JobError(f"{root}: {len(report.missing)} shards could not be made: {reasons}")
+    return report.images_made
+
+
+class _Maker:
+    """The one process that has images drawn: requests are served in the order of their coming."""
+
+    def __init__(self, make: Make) -> None:
+        self._make = make
+        self._drawn = 0
+
+    def make(self, asked: str, root: str) -> None:
+        """Make what is missing of the dataset `asked`, a `GenerateSpec` as JSON."""
+        self._drawn += self._make(GenerateSpec.model_validate_json(asked), root)
+
+    def drawn(self) -> int:
+        """Images drawn so far."""
+        return self._drawn
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What the processes of a search share."""
+
+    spec: TuneSpec
+    root: str
+    data: list[ray.ObjectRef]
+    """Reference to the real images, in a list so that it is handed on as it is."""
+    class_counts: dict[str, int]
+    """Real images of each class that the search trains with."""
+    folders: dict[str, str]
+    """`images_key` of a configuration -> root of its images."""
+    maker: Any
+    """Handle of the `_Maker`."""
+    train: Train
+
+    def images(self, config: Config, class_counts: dict[str, int]) -> str | None:
+        """Root of the configuration's images, once there are enough; None if it takes none.
+
+        Args:
+            config: the configuration; an empty one is the default mix.
+            class_counts: real images of each class that they are mixed with.
+        """
+        spec = with_config(self.spec, config)
+        needed = images_needed(spec, class_counts)
+        if not needed:
+            return None
+        folder = self.folders[images_key(config)]
+        ray.get(self.maker.make.remote(images_spec(spec, needed).model_dump_json(), folder))
+        return folder
+
+
+def share(prepared: Prepared, make: Make, train: Train) -> Shared:
+    """Put the real images into the object store, and start the process that has images drawn.
+
+    Args:
+        prepared: the search.
+        make: makes datasets.
+        train: trains one classifier.
+    """
+    folders = {
+        key: prepared.datasets[fingerprint].folder
+        for key, fingerprint in prepared.fingerprints.items()
+    }
+    maker = ray.remote(num_cpus=0)(_Maker).remote(make)
+    data = [ray.put(prepared.data)]
+    counts = prepared.data.real.class_counts
+    return Shared(prepared.spec, prepared.root, data, counts, folders, maker, train)
+
+
+def search(prepared: Prepared, shared: Shared) -> tuple[list[Tried], dict[str, str]]:
+    """Run the trials, or those that an earlier run has left.
+
+    Returns:
+        Every configuration that was trained, in the order of the search; and those that could not
+        be, in words -> why.
+    """
+    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    path, name = f"{prepared.root}/ray", prepared.fingerprint
+    # A trial computes nothing itself: it waits for images without holding a CPU, then for a task.
+    # Tune wants it to reserve something, so it reserves a byte.
+    trainable = tune.with_resources(tune.with_parameters(_try, shared=shared), {"memory": 1})
+    if tune.Tuner.can_restore(f"{path}/{name}"):
+        tuner = tune.Tuner.restore(f"{path}/{name}", trainable, resume_errored=True)
+    else:
+        tuner = _new_tuner(prepared, trainable, path, name)
+    tried: list[Tried] = []
+    failures: dict[str, str] = {}
+    results = tuner.fit()
+    # After a restart they come in another order; their folders begin with their number.
+    in_order = sorted((results[n] for n in range(len(results))), key=lambda r: Path(r.path).name)
+    for number, result in enumerate(in_order, start=1):
+        config = decode(prepared.spec.space, result.config or {})
+        if result.error is not None:
+            failures[f"{number}: {in_words(config)}"] = _why(result.error)
+        elif result.metrics:
+            tried.append(Tried.from_metrics(number, config, result.metrics))
+    for words, why in failures.items():
+        _LOG.warning("%s failed: %s", words, why)
+    return tried, failures
+
+
+def _new_tuner(prepared: Prepared, trainable: Any, path: str, name: str) -> tune.Tuner:
+    spec, search = prepared.spec, prepared.spec.search
+    room = ActorShape(spec.resources, threads=spec.threads).capacity // spec.num_workers
+    return tune.Tuner(
+        trainable,
+        param_space=param_space(spec),
+        tune_config=tune.TuneConfig(
+            metric=METRIC,
+            mode=MODE,
+            search_alg=search_algorithm(spec),
+            scheduler=scheduler(search),
+            num_samples=search.num_trials or 1,
+            max_concurrent_trials=search.max_concurrent or max(1, room) + _AHEAD,
+            trial_dirname_creator=_folder_name,
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(
+            name=name, storage_path=path, verbose=0, callbacks=[_Log(num_trials(spec))]
+        ),
+    )
+
+
+def _folder_name(trial: TuneTrial) -> str:
+    """A trial's folder: its number in the search, from 0, and its name."""
+    # Every searcher's tag begins with the number.
+    number = int((trial.experiment_tag or "0").partition("_")[0])
+    return f"{number:06d}-{trial.trial_id}"
+
+
+class _Log(tune.Callback):
+    """A line for every trial that ends."""
+
+    def __init__(self, num_trials: int) -> None:
+        self._num_trials = num_trials
+
+    def on_trial_complete(
+        self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
+    ) -> None:
+        """Say how good it was."""
+        done = 1 + sum(other.is_finished() for other in trials if other is not trial)
+        last = trial.last_result
+        stopped = "" if last[TIME] == DONE else f", stopped at {last[TIME]} %"
+        _LOG.info(
+            "%d of %d configurations: %.2f %% on the validation images (%s%s)",
+            done,
+            self._num_trials,
+            100 * last[METRIC],
+            in_words(last["tried"]),
+            stopped,
+        )
+
+
+def _try(drawn: dict[str, Any], shared: Shared) -> None:
+    """One trial: have its images made, then have it trained; computes nothing itself."""
+    config = decode(shared.spec.space, drawn)
+    spec = with_config(shared.spec, config)
+    images = shared.images(config, shared.class_counts)
+    scores = []
+    for seed in range(spec.search.num_seeds):
+        for row in _follow(shared, spec, images, seed):
+            if isinstance(row, Score):
+                scores.append(row)
+            elif spec.search.scheduler != "none":
+                progress = {METRIC: row.accuracy, TIME: row.percent, SECONDS: row.seconds}
+                tune.report({**progress, "tried": config})
+    accuracy = sum(score.accuracy for score in scores) / len(scores)
+    seconds = sum(score.seconds for score in scores)
+    rows = [score._asdict() for score in scores]
+    result = {METRIC: accuracy, TIME: DONE, SECONDS: seconds, "tried": config}
+    tune.report({**result, "scores": rows})
+
+
+def _follow(
+    shared: Shared, spec: TuneSpec, images: str | None, seed: int
+) -> Iterator[Progress | Score]:
+    if spec.num_workers > 1:
+        is_watched = spec.search.scheduler != "none"
+        yield train_wide(shared, spec, images, seed, is_watched=is_watched)
+        return
+    shape = ActorShape(spec.resources, threads=spec.threads)
+    task = ray.remote(follow_training).options(
+        num_cpus=shape.num_cpus,
+        num_gpus=shape.num_gpus,
+        accelerator_type=shape.accelerator_type,
+        # A training whose process dies goes on from its checkpoint, with fewer rows than at first.
+        max_retries=0,
+        num_returns="streaming",
+        # Outside of the little that the trial itself reserves.
+        scheduling_strategy="DEFAULT",
+    )
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            rows: ray.ObjectRefGenerator = task.remote(shared, spec, images, seed)
+            for row in rows:
+                yield ray.get(row)
+            return
+        except WorkerCrashedError:
+            if attempt == ATTEMPTS:
+                raise
+
+
+def follow_training(
+    shared: Shared, spec: TuneSpec, images: str | None, seed: int
+) -> Iterator[Progress | Score]:
+    """Train one classifier in this process, as `Train` says."""
+    # One copy on each machine: arrays in the object store are mapped, not copied.
+    data: RealData = ray.get(shared.data[0])
+    yield from shared.train(spec, shared.root, data, images, seed)
+
+
+def train_wide(
+    shared: Shared, spec: TuneSpec, images: str | None, seed: int, *, is_watched: bool = False
+) -> Score:
+    """One training on several workers of Ray Train."""
+    trial = prepare_trial(spec, shared.root, ray.get(shared.data[0]), images)
+    record = trial.recorded(seed) or train_on_workers(
+        trial.comparison,
+        trial.root,
+        trial.arm,
+        seed,
+        shared=[ray.put((trial.sources, {ARM: trial.arm}))],
+        callbacks=[TuneReportCallback()] if is_watched else [],
+    )
+    return trial.score(record)
+
+
+def _why(error: Exception) -> str:
+    """The message of what was raised where the work was done."""
+    cause = getattr(error, "cause", None) or error
+    return f"{type(cause).__name__}: {cause}"

@@ -1,0 +1,62 @@
+"""The search as Ray Tune knows it: its space, its searcher, its scheduler."""
+
+from typing import Any
+
+from ray import tune
+from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
+from ray.tune.search import BasicVariantGenerator, SearchAlgorithm, Searcher
+from ray.tune.search.optuna import OptunaSearch
+
+from factory.seeds import hash_seed
+from factory.spec import Parameter, Range, Search, TuneSpec
+from factory.tune.space import encode, values
+
+METRIC, MODE, TIME, SECONDS = "accuracy", "max", "percent", "seconds"
+"""What trials report: accuracy on the validation images, how much of their training is done, and
+how long that took."""
+DONE = 101
+"""What a trial reports as its percent after its score is there."""
+
+
+def param_space(spec: TuneSpec) -> dict[str, Any]:
+    """Path of a spec field -> how Ray Tune draws it; `space.decode` takes what was drawn."""
+    is_grid = spec.search.searcher == "grid"
+    return {path: _domain(parameter, is_grid=is_grid) for path, parameter in spec.space.items()}
+
+
+def _domain(parameter: Parameter, *, is_grid: bool) -> Any:
+    if is_grid:
+        found = parameter if isinstance(parameter, Range) else encode(parameter)
+        return tune.grid_search(list((values(found) if isinstance(found, Range) else found) or ()))
+    if not isinstance(parameter, Range):
+        return tune.choice(list(encode(parameter)))
+    if parameter.log:
+        return tune.loguniform(parameter.low, parameter.high)
+    if parameter.step is None:
+        return tune.uniform(parameter.low, parameter.high)
+    # Drawn evenly over the steps: numbers that are rounded would find the ends half as often.
+    return tune.choice(list(values(parameter) or ()))
+
+
+def search_algorithm(spec: TuneSpec) -> Searcher | SearchAlgorithm:
+    """Who says what to try next; equal seeds, equal answers to equal results."""
+    seed = hash_seed(spec.seed, "search") % 2**32
+    match spec.search.searcher:
+        case "grid" | "random":
+            return BasicVariantGenerator(random_state=seed)
+        case "optuna":
+            return OptunaSearch(metric=METRIC, mode=MODE, seed=seed)
+
+
+def scheduler(search: Search) -> TrialScheduler:
+    """Who stops trials early."""
+    match search.scheduler:
+        case "none":
+            return FIFOScheduler()
+        case "asha":
+            return AsyncHyperBandScheduler(
+                time_attr=TIME,
+                max_t=DONE,
+                grace_period=max(1, round(100 * search.grace)),
+                reduction_factor=search.reduction_factor,
+            )

@@ -1,0 +1,118 @@
+"""One training of a search, from its images to its record; knows nothing of Ray."""
+
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from factory.classify.arms import PreparedArm, Sources, prepare_arms
+from factory.classify.prepare import record_name
+from factory.classify.results import TrialRecord
+from factory.classify.trial import Trial
+from factory.diffusion.device import pick_device
+from factory.spec import ClassifySpec, TuneSpec
+from factory.store import Store
+from factory.tune.point import ARM, SEARCH_FOLDER, RealData, as_comparison, open_sources
+
+
+class Progress(NamedTuple):
+    """How far a training is, and how good."""
+
+    percent: int
+    """Of its steps."""
+    accuracy: float
+    """Share of the validation images that it is right on."""
+    seconds: float
+    """Since its start."""
+
+
+class Score(NamedTuple):
+    """What a finished training says of its configuration."""
+
+    accuracy: float
+    """Share of the validation images that it is right on."""
+    seconds: float
+    """On its device."""
+    fingerprint: str
+    """Names all that it depends on, but the seed."""
+    num_real: int
+    """Real images that it was trained on."""
+    num_synthetic: int
+
+
+class Prepared(NamedTuple):
+    """A trial whose images are there."""
+
+    comparison: ClassifySpec
+    root: str
+    sources: Sources
+    arm: PreparedArm
+
+    def score(self, record: TrialRecord) -> Score:
+        """What the record of one of its trainings says."""
+        mixed = self.arm.mixed
+        return Score(
+            accuracy=record.top1,
+            seconds=record.seconds,
+            fingerprint=record.fingerprint,
+            num_real=len(mixed.real),
+            num_synthetic=len(mixed.synthetic),
+        )
+
+    def recorded(self, seed: int) -> TrialRecord | None:
+        """The record of the training with this seed, if it is done."""
+        store, name = Store(self.root), record_name(self.arm.fingerprint, seed)
+        return TrialRecord.model_validate_json(store.get(name)) if store.exists(name) else None
+
+
+def prepare_trial(spec: TuneSpec, root: str, data: RealData, images: str | None) -> Prepared:
+    """Open and mix a trial's images.
+
+    Args:
+        spec: with the trial's configuration in it.
+        root: of the search, an absolute path or URL.
+        data: the real images.
+        images: root of its synthetic images; None: it takes none.
+
+    Raises:
+        SpecError: if the images do not fit.
+    """
+    comparison = as_comparison(spec, images)
+    sources = open_sources(spec, data, images)
+    arm = prepare_arms(comparison, sources)[ARM]
+    return Prepared(comparison, f"{root}/{SEARCH_FOLDER}", sources, arm)
+
+
+def train(
+    spec: TuneSpec, root: str, data: RealData, images: str | None, seed: int
+) -> Iterator[Progress | Score]:
+    """Train one classifier; one that is done is not trained again.
+
+    Args:
+        spec: with the trial's configuration in it.
+        root: of the search, an absolute path or URL.
+        data: the real images.
+        images: root of its synthetic images; None: it takes none.
+        seed: number of the training, from 0.
+
+    Yields:
+        How far it is, after each epoch; then its score.
+
+    Raises:
+        TrainingFailed: if the loss is no finite number.
+        SpecError: if the images do not fit, or this machine does not see the driver's root.
+    """
+    prepared = prepare_trial(spec, root, data, images)
+    record = prepared.recorded(seed)
+    if record is not None:
+        yield prepared.score(record)
+        return
+    arm = prepared.arm
+    trial = Trial(prepared.comparison, prepared.root, prepared.sources, {ARM: arm})
+    started = time.monotonic()
+    for row in trial.follow(ARM, seed, pick_device()):
+        if isinstance(row, TrialRecord):
+            yield prepared.score(row)
+        else:
+            assert row.validation_accuracy is not None
+            percent = 100 * row.step // arm.num_steps
+            yield Progress(percent, row.validation_accuracy, time.monotonic() - started)

@@ -1,0 +1,199 @@
+"""Searches through Ray: nothing drawn twice, resumed, and right about a planted optimum."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from factory.classify.prepare import prepare as prepare_comparison
+from factory.generate.prepare import prepare as prepare_images
+from factory.spec import ClassifySpec, GenerateSpec, JobError, load_spec
+from factory.tune.prepare import count_images, prepare
+from factory.tune.run import run
+from factory.tune.search import search, share
+from factory.tune.space import combinations
+from tests.tune import planted
+
+PROJECT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def searched(ray_cluster, striped_search, tmp_path_factory):
+    """A finished search with its spec and root."""
+    root = tmp_path_factory.mktemp("searched")
+    spec = striped_search(resources={"price_per_hour": 3600.0})
+    return spec, root, run(prepare(spec, str(root)))
+
+
+def test_no_image_is_drawn_twice(searched):
+    spec, root, report = searched
+    assert len(report.trials) == 8
+    assert not report.failures
+    # 30 real images of each of three classes in the search, 50 at the end; twice as many at most.
+    chosen = 3 * 50 * int(report.chosen["arm.mix.multiplier"])
+    most = {dataset.fingerprint: 180 for dataset in report.datasets}
+    for config, images in ((report.chosen, chosen), ({}, 150)):
+        fingerprint = prepare(spec, str(root)).dataset_of(config).fingerprint
+        most[fingerprint] = max(most[fingerprint], images)
+    assert {d.fingerprint: d.num_images for d in report.datasets} == most
+    assert report.num_images == sum(most.values())
+    assert report.num_images_asked == 4 * (90 + 180)
+    assert sum(dataset.num_asked for dataset in report.datasets) == report.num_images_asked
+    for dataset in prepare(spec, str(root)).datasets.values():
+        assert count_images(dataset) == most[dataset.fingerprint]
+
+
+def test_chosen_is_the_best_of_the_confirmed_and_tested_once(searched):
+    spec, _, report = searched
+    means = [trial.accuracy.mean for trial in report.confirmed]
+    assert means == sorted(means, reverse=True)
+    assert report.chosen == report.confirmed[0].config
+    finished = sorted((trial.accuracy for trial in report.trials), reverse=True)
+    for trial in report.confirmed:
+        assert len(trial.accuracies) == spec.confirm.num_seeds
+        assert report.trials[trial.number - 1].accuracy >= finished[1]
+    assert next(iter(report.final.arms)) == "real"
+    assert report.final.arms["chosen mix"].mean > 0.8
+    assert report.final.against_real.arm == "chosen mix"
+    if report.final.against_default is not None:
+        assert report.final.against_default.baseline == "default mix"
+
+
+def test_chosen_specs_are_taken_as_they_are(searched):
+    _, root, report = searched
+    comparison = load_spec(ClassifySpec, report.chosen_classify)
+    assert not prepare_comparison(comparison, str(root / "final")).pending()
+    images = load_spec(GenerateSpec, report.chosen_generate)
+    assert prepare_images(images, comparison.synthetic["chosen"].path).num_pending == 0
+
+
+def test_costs_are_those_of_trainings_and_images(searched):
+    _, _, report = searched
+    assert report.cost is None  # drawing has no price
+    assert report.training_seconds > sum(trial.training_seconds for trial in report.trials)
+    for trial in report.trials:
+        dataset = next(d for d in report.datasets if d.fingerprint == trial.dataset)
+        share = trial.num_synthetic / dataset.num_images
+        assert trial.drawing_seconds == pytest.approx(share * dataset.device_seconds, abs=0.02)
+
+
+def test_second_run_draws_and_trains_nothing(searched):
+    spec, root, report = searched
+    before = {path: path.stat().st_mtime_ns for path in root.glob("search/trials/*")}
+    before |= {path: path.stat().st_mtime_ns for path in root.glob("datasets/*/data/*")}
+    again = run(prepare(spec, str(root)))
+    assert again.num_drawn == 0
+    assert (again.trials, again.confirmed, again.chosen) == (
+        report.trials,
+        report.confirmed,
+        report.chosen,
+    )
+    assert all(path.stat().st_mtime_ns == time for path, time in before.items())
+    assert json.loads((root / "report.json").read_text()) == again.model_dump(mode="json")
+
+
+def find(striped_search, tmp_path, **settings):
+    """Trials of a search for the planted optimum."""
+    spec = striped_search(space=planted.SPACE, search=settings)
+    prepared = prepare(spec, str(tmp_path))
+    tried, failures = search(prepared, share(prepared, planted.make, planted.train))
+    assert not failures
+    return tried
+
+
+def test_grid_finds_the_planted_optimum(ray_cluster, striped_search, tmp_path):
+    spec = striped_search(
+        space={name: planted.SPACE[name] for name in list(planted.SPACE)[:1]}
+        | {"generate.generator.guidance_scale": [1.0, 2.5], "arm.mix.multiplier": [2.0, 3.0]}
+    )
+    prepared = prepare(spec, str(tmp_path))
+    tried, _ = search(prepared, share(prepared, planted.make, planted.train))
+    assert len(tried) == 16
+    best = max(tried, key=lambda trial: trial.accuracy)
+    assert (best.config, best.accuracy) == (planted.BEST, 1.0)
+
+
+def test_optuna_comes_near_the_planted_optimum_in_forty_trials(
+    ray_cluster, striped_search, tmp_path
+):
+    # Of the 84 configurations one is the optimum, and 12 are better than 0.97.
+    tried = find(striped_search, tmp_path, searcher="optuna", num_trials=40, max_concurrent=2)
+    assert len(tried) == 40
+    assert max(trial.accuracy for trial in tried) >= 0.97
+
+
+def test_asha_stops_the_worse_and_keeps_the_best(ray_cluster, striped_search, tmp_path):
+    spec = striped_search(
+        space={"arm.synthetic_ratio": [0.6, 0.8, 0.4, 0.2], "arm.mix.multiplier": [2.0, 1.0]},
+        search={"scheduler": "asha", "grace": 0.5, "reduction_factor": 2, "max_concurrent": 1},
+    )
+    prepared = prepare(spec, str(tmp_path))
+    tried, _ = search(prepared, share(prepared, planted.make, planted.train))
+    stopped = [trial for trial in tried if not trial.scores]
+    assert len(tried) == 8
+    assert 0 < len(stopped) < 8
+    assert {trial.percent for trial in stopped} == {50}
+    best = max((trial for trial in tried if trial.scores), key=lambda trial: trial.accuracy)
+    assert best.config == {"arm.synthetic_ratio": 0.6, "arm.mix.multiplier": 2.0}
+    assert best.accuracy > 2 * max(trial.accuracy for trial in stopped) - 0.5
+
+
+def test_a_configuration_that_fails_is_named_and_the_others_go_on(
+    ray_cluster, striped_search, tmp_path
+):
+    spec = striped_search(
+        space={"training.learning_rate": [0.05, 1e30]}, training={"num_steps": 60, "batch_size": 16}
+    )
+    report = run(prepare(spec, str(tmp_path)))
+    assert list(report.failures) == ["2: learning_rate 1e+30"]
+    assert "TrainingFailed" in report.failures["2: learning_rate 1e+30"]
+    assert report.chosen == {"training.learning_rate": 0.05}
+    everything = striped_search(space={"training.learning_rate": [1e30]})
+    with pytest.raises(JobError, match="no configuration"):
+        run(prepare(everything, str(tmp_path)))
+
+
+def test_killed_search_goes_on_without_repeating_what_is_done(
+    ray_cluster, striped_search, tmp_path
+):
+    """The job in processes of its own, SIGKILL between two trials."""
+    spec = striped_search()
+    file, root = tmp_path / "spec.yaml", tmp_path / "root"
+    file.write_text(json.dumps(spec.model_dump(mode="json", exclude_unset=True)))
+    process = subprocess.Popen(
+        [sys.executable, str(PROJECT / "jobs" / "tune.py"), str(file), "--root", str(root)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    while process.poll() is None and len(list(root.glob("search/trials/*.json"))) < 3:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    done = {path: path.read_bytes() for path in root.glob("search/trials/*.json")}
+    assert 3 <= len(done) < 8
+    report = run(prepare(spec, str(root)))
+    assert [trial.config for trial in report.trials] == list(combinations(spec.space))
+    assert all(path.read_bytes() == data for path, data in done.items())
+    assert report.num_drawn < report.num_images
+
+
+@pytest.mark.slow
+def test_two_workers_train_a_trial(ray_cluster, striped_search, tmp_path):
+    spec = striped_search(
+        space={"arm.synthetic_ratio": [0.25, 0.5]},
+        num_workers=2,
+        search={"scheduler": "asha", "grace": 0.5},
+        resources={"num_cpus": 0.5},
+        confirm={"top": 1, "num_seeds": 1},
+        num_seeds=1,
+    )
+    report = run(prepare(spec, str(tmp_path)))
+    assert len(report.trials) == 2
+    assert any(trial.is_finished for trial in report.trials)
