@@ -11,6 +11,8 @@ from factory.spec import (
     EvaluateSpec,
     FitSpec,
     GenerateSpec,
+    PublishSpec,
+    TuneSpec,
     WritePromptsSpec,
     load_spec,
 )
@@ -23,6 +25,8 @@ KINDS = {
     "fit": FitSpec,
     "generate": GenerateSpec,
     "prompts": WritePromptsSpec,
+    "publish": PublishSpec,
+    "tune": TuneSpec,
 }
 
 

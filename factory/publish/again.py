@@ -16,11 +16,11 @@ def spec_to_make_again(
     layout: Layout,
     source_counts: Mapping[str, int] | None,
 ) -> dict[str, Any]:
-    """A spec with the fingerprint of the root that `asked` started, and the counts it has now.
+    """A spec with the fingerprint of the root that `asked` started, and these counts.
 
     Args:
         asked: the spec that the root was started with.
-        counts: images of each class now, in label order.
+        counts: images of each class that it is to have, in label order.
         layout: of the root's shards.
         source_counts: of a reconstruction, images of each class in its source.
 

@@ -7,6 +7,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from factory.pages.page import percent_in_words
 from factory.publish import tables, words
+from factory.publish.columns import column_rows
 from factory.publish.facts import SHEET_NAME, Facts
 from factory.publish.front_matter import front_matter, title
 from factory.publish.limits import limits
@@ -82,6 +83,7 @@ def _loading(manifest: Manifest, spec: PublishSpec) -> dict[str, Any]:
     names = {config.name: words.config_in_words(spec.more[config.name]) for config in others}
     return {
         "root": root,
+        "columns": column_rows(root.features),
         "load": load_snippet(spec.repo_id, root),
         "stream": stream_snippet(spec.repo_id, root),
         "tar": tar_snippet(spec.repo_id, root) if is_tar and spec.repo_id else None,

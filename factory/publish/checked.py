@@ -17,6 +17,8 @@ class Checked:
 
     records: dict[int, ShardRecord]
     """Shard -> record, of the shards whose bytes are those of their records."""
+    damaged: tuple[int, ...]
+    """Shards whose bytes are others."""
     num_synthetic: int
     """Images of these shards that are synthetic."""
     findings: tuple[Finding, ...]
@@ -51,6 +53,7 @@ def check_root(opened: OpenedRoot) -> Checked:
     num_wrong_marks = sum(one.num_wrong_marks for one in checks)
     return Checked(
         records={one.shard: records[one.shard] for one in whole},
+        damaged=tuple(one.shard for one in checks if one.is_damaged),
         num_synthetic=sum(one.num_synthetic for one in whole),
         findings=tuple(
             finding for one in checks for finding in one.findings if not finding.is_mark

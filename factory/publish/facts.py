@@ -7,6 +7,7 @@ from typing import Any
 from factory.adapters import AdapterKind, list_adapters
 from factory.images import decode_image
 from factory.mapping import ResolvedMapping
+from factory.plan import Plan
 from factory.prompts import ResolvedPrompts
 from factory.publish.again import spec_to_make_again
 from factory.publish.measured import (
@@ -78,6 +79,10 @@ class Facts(Frozen):
     digest: str
     """sha256 over the digests of its shards."""
     num_images: int
+    num_promised: int
+    """Images that the root was to have; more than it has where shards are missing."""
+    missing_shards: tuple[int, ...]
+    """Shards that were to be there, and are not, or are damaged."""
     num_shards: int
     num_bytes: int
     class_counts: dict[str, int]
@@ -105,15 +110,20 @@ class Facts(Frozen):
     evaluation: Evaluation | None
     """None: there is none, or it is of other images than the root holds now."""
     classification: Classification | None
+    accepted: tuple[str, ...] = ()
+    """Gates in spite of which the root is published."""
 
 
-def gather_facts(spec: PublishSpec, store: Store, records: Mapping[int, ShardRecord]) -> Facts:
+def gather_facts(
+    spec: PublishSpec, store: Store, records: Mapping[int, ShardRecord], plan: Plan
+) -> Facts:
     """Gather the facts of a root; one of its shards is read, and all where reports are given.
 
     Args:
         spec: what to publish; says where the reports lie.
         store: the root.
         records: of the shards that are published; at least one.
+        plan: what the root promises.
 
     Raises:
         SpecError: if the root or a report cannot be read, or that of classify is of other images.
@@ -125,12 +135,15 @@ def gather_facts(spec: PublishSpec, store: Store, records: Mapping[int, ShardRec
     sample = read_shard(store.get(first.file), first.format)[0]
     height, width, channels = decode_image(sample.image).shape
     counts = _class_counts(identity["class_names"], records)
+    missing = tuple(shard for shard in plan.shards() if shard not in records)
     prompts, mapping, start = map(identity.get, ("prompts", "mapping", "reconstruct"))
     return Facts(
         name=identity["name"],
         fingerprint=root_spec.fingerprint,
         digest=dataset_digest(dict(records)),
         num_images=sum(record.num_samples for record in records.values()),
+        num_promised=plan.num_images,
+        missing_shards=missing,
         num_shards=len(records),
         num_bytes=sum(record.num_bytes for record in records.values()),
         class_counts=counts,
@@ -138,7 +151,10 @@ def gather_facts(spec: PublishSpec, store: Store, records: Mapping[int, ShardRec
         channels=channels,
         spec=asked,
         again=spec_to_make_again(
-            asked, counts, layout=identity["layout"], source_counts=start and start["class_counts"]
+            asked,
+            _promised_counts(plan, counts) if missing else counts,
+            layout=identity["layout"],
+            source_counts=start and start["class_counts"],
         ),
         pins=identity,
         prompts=prompts and ResolvedPrompts.model_validate(prompts),
@@ -159,6 +175,14 @@ def _class_counts(names: list[str], records: Mapping[int, ShardRecord]) -> dict[
     for record in records.values():
         counts.update(record.class_counts)
     return {name: counts[name] for name in names}
+
+
+def _promised_counts(plan: Plan, held: Mapping[str, int]) -> Mapping[str, int]:
+    if plan.counts is not None:
+        return dict(zip(plan.class_names, plan.counts, strict=True))
+    # Nothing was asked of single classes: their sum alone is read.
+    lacking = plan.num_images - sum(held.values())
+    return {**held, plan.class_names[0]: held[plan.class_names[0]] + lacking}
 
 
 def _model(root_spec: RootSpec, name: str) -> Model:

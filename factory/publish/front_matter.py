@@ -8,7 +8,7 @@ from huggingface_hub import DatasetCardData
 from factory.publish.facts import Facts
 from factory.publish.manifest import Manifest, PublishedConfig
 from factory.publish.markdown import one_line
-from factory.spec import PublishSpec, RealConfig
+from factory.spec import GenerateSpec, PublishSpec, RealConfig
 
 _SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B")
 
@@ -24,6 +24,8 @@ def front_matter(facts: Facts, manifest: Manifest, spec: PublishSpec) -> Dataset
     return DatasetCardData(
         pretty_name=title(facts, spec),
         license=licences[0] if len(licences) == 1 else list(licences) or None,
+        license_name=spec.licence_name,
+        license_link=spec.licence_link,
         annotations_creators=["machine-generated"],
         source_datasets=["original" if facts.spec.reconstruct is None else "extended"],
         task_categories=["image-classification"],
@@ -43,7 +45,10 @@ def front_matter(facts: Facts, manifest: Manifest, spec: PublishSpec) -> Dataset
 
 def title(facts: Facts, spec: PublishSpec) -> str:
     """What the dataset is called."""
-    return one_line(spec.title or facts.name)
+    is_named = facts.name != GenerateSpec.model_fields["name"].default
+    return one_line(
+        spec.title or (facts.name if is_named else f"Synthetic images by {facts.model.name}")
+    )
 
 
 def size_category(num_images: int) -> str:

@@ -11,12 +11,21 @@ REACHED = 0.9
 """Share of the held-out images' precision or recall below which it is called low."""
 MOST_NAMED = 5
 """Classes that a sentence names."""
+_OVERRIDDEN = {
+    "verification": "the dataset is not in all what its records promise",
+    "counts": "classes have fewer images than they were to have",
+    "memorisation_missing": "nobody has looked for copies of training images",
+    "memorisation_not_valid": "the search for copies of training images does not hold for these",
+    "copies": "copies of training images were found",
+    "marks": "some images lack the mark that says how they came about, or have a wrong one",
+}
+"""Gate -> what its being overridden means to a reader."""
 _TOLD_BY = {"pixel": "their pixels", "dct": "their frequencies"}
 
 
 def limits(facts: Facts) -> list[str]:
     """What speaks against the images, as far as it was measured."""
-    found = [f"{labels_in_words(facts)}."]
+    found = [f"{labels_in_words(facts)}.", *_overridden(facts)]
     if facts.evaluation is None:
         found.append(
             "How alike the images are to real ones was not measured, nor whether there are copies "
@@ -29,6 +38,19 @@ def limits(facts: Facts) -> list[str]:
     else:
         found += _training_limits(facts.classification)
     return found
+
+
+def _overridden(facts: Facts) -> Iterator[str]:
+    if facts.missing_shards:
+        numbers = ", ".join(map(str, facts.missing_shards[:MOST_NAMED]))
+        more = " and more" if len(facts.missing_shards) > MOST_NAMED else ""
+        yield (
+            f"Part of the dataset is missing: it was to have {facts.num_promised:,} images, and "
+            f"{facts.num_images:,} are here. Missing or damaged, and so left out: shard "
+            f"{numbers}{more}."
+        )
+    for gate in facts.accepted:
+        yield f"The publisher has overridden the check \u201c{gate}\u201d: {_OVERRIDDEN[gate]}."
 
 
 def _training_limits(found: Classification) -> Iterator[str]:

@@ -251,8 +251,8 @@ def _read(part: type[_PartT], folder: str, *, field: str) -> tuple[_PartT, _Aske
     remedy = f"give the --root of a finished jobs/{field}.py, or run it again"
     try:
         data, asked = store.get(REPORT_NAME), store.get(ASKED_NAME)
-    except FileNotFoundError as error:
-        raise SpecError(f"{field}: {store.url} lacks {error}; {remedy}") from None
+    except FileNotFoundError:
+        raise SpecError(f"{field}: {store.url} lacks {_lacking(store)}; {remedy}") from None
     try:
         report = part.model_validate_json(data)
         return report, _Asked.model_validate_json(asked), hashlib.sha256(data).hexdigest()
@@ -263,6 +263,10 @@ def _read(part: type[_PartT], folder: str, *, field: str) -> tuple[_PartT, _Aske
             f"{field}: {store.url} holds no report of jobs/{field}.py "
             f"({place or 'file'}: {first['msg']}); {remedy}"
         ) from None
+
+
+def _lacking(store: Store) -> str:
+    return " and ".join(name for name in (REPORT_NAME, ASKED_NAME) if not store.exists(name))
 
 
 def _names_of(

@@ -1,8 +1,11 @@
 """Everything before shards are read: the root, the reports about it, where results go."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from factory.cli import absolute_root
+from factory.publish.licences import check_licences
+from factory.publish.measured import REPORT_NAME
 from factory.records import SPEC_NAME
 from factory.sources.promise import OpenedRoot, open_dataset
 from factory.spec import PublishSpec, SpecError
@@ -28,7 +31,8 @@ def prepare(spec: PublishSpec, folder: str) -> Prepared:
         folder: absolute path or URL for card, manifest and the rest, but for the shards.
 
     Raises:
-        SpecError: if the root is none or holds nothing, or the folder is one of a dataset.
+        SpecError: if the root is none or holds nothing, the folder is one of a dataset, results
+            that the spec names are not there, or a licence is none of the Hub.
     """
     if Store(folder).exists(SPEC_NAME):
         raise SpecError(
@@ -37,9 +41,11 @@ def prepare(spec: PublishSpec, folder: str) -> Prepared:
         )
     if spec.export is not None and "://" in spec.export:
         raise SpecError(f"export: is {spec.export}; give a local folder")
+    check_licences(spec)
     paths = {"root": spec.root, "evaluate": spec.evaluate, "classify": spec.classify}
     paths |= {"export": spec.export}
     absolute = {name: path and absolute_root(path) for name, path in paths.items()}
+    _check_results(spec, absolute)
     opened = open_dataset(absolute_root(spec.root))
     if not opened.inventory.records:
         raise SpecError(
@@ -47,3 +53,18 @@ def prepare(spec: PublishSpec, folder: str) -> Prepared:
             "the dataset's spec and this root"
         )
     return Prepared(spec.model_copy(update=absolute), folder, opened)
+
+
+def _check_results(spec: PublishSpec, absolute: Mapping[str, str | None]) -> None:
+    """Refuse results that are not there; of the default folder a gate speaks."""
+    given = {name: absolute[name] for name in ("evaluate", "classify")}
+    missing = [
+        f"{name}: there are no results of jobs/{name}.py in {folder} (no {REPORT_NAME})"
+        for name, folder in given.items()
+        if folder is not None and name in spec.model_fields_set
+        if not Store(folder).exists(REPORT_NAME)
+    ]
+    if missing:
+        raise SpecError(
+            f"{'; '.join(missing)}; give the --root of a finished job, or leave the field out"
+        )

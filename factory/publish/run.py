@@ -61,12 +61,6 @@ def run(prepared: Prepared) -> PublishReport:
         SpecError: before anything is written or sent, if something stands against publishing.
         JobError: if a push cannot be finished; the same again goes on.
     """
-    spec = prepared.spec
-    if spec.repo_id is not None and get_token() is None:
-        raise SpecError(
-            f"{spec.repo_id}: no token of the Hub was found; log in with `hf auth login` or set "
-            "HF_TOKEN, or leave repo_id out"
-        )
     return _publish(prepared, is_dry=False)
 
 
@@ -81,9 +75,14 @@ def _publish(prepared: Prepared, *, is_dry: bool) -> PublishReport:
     checked = check_root(prepared.opened)
     facts = _gather(prepared, checked)
     found = find_refusals(spec, dataset.plan, checked, facts)
-    refused = {gate: why for gate, why in found.items() if gate not in spec.accept}
+    accepted = {gate: why for gate, why in found.items() if gate in spec.accept}
+    facts = facts.model_copy(update={"accepted": tuple(accepted)})
+    refused = {gate: why for gate, why in found.items() if gate not in accepted}
+    refused |= _token_refusal(spec)
     if spec.repo_id is not None and not is_dry:
         refuse(spec.repo_id, refused)
+    for gate, why in refused.items():
+        _LOG.warning("stands against publishing: %s: %s", gate, why)
     exported = pushed = None
     with tempfile.TemporaryDirectory(prefix="factory-publish-") as folder:
         layout = lay_out(spec, dataset, checked, facts, Path(folder))
@@ -101,7 +100,7 @@ def _publish(prepared: Prepared, *, is_dry: bool) -> PublishReport:
         num_files=len(layout.files),
         num_bytes=layout.num_bytes,
         refused=refused,
-        accepted={gate: why for gate, why in found.items() if gate in spec.accept},
+        accepted=accepted,
         folder=None if is_dry else prepared.folder,
         exported=exported,
         pushed=pushed,
@@ -119,7 +118,16 @@ def _gather(prepared: Prepared, checked: Checked) -> Facts:
     # Without results the gates speak, in their own words.
     if spec.evaluate is not None and not Store(spec.evaluate).exists(REPORT_NAME):
         spec = spec.model_copy(update={"evaluate": None})
-    return gather_facts(spec, store, checked.records)
+    return gather_facts(spec, store, checked.records, prepared.opened.dataset.plan)
+
+
+def _token_refusal(spec: PublishSpec) -> dict[str, str]:
+    if spec.repo_id is None or get_token() is not None:
+        return {}
+    return {
+        "token": "no token of the Hub was found; log in with `hf auth login` or set HF_TOKEN, or "
+        "leave repo_id out"
+    }
 
 
 def _save(layout: Layout, store: Store) -> None:

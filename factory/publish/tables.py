@@ -109,7 +109,7 @@ def licence_rows(facts: Facts, spec: PublishSpec) -> list[Row]:
     """What, and its licence as far as it is known."""
     generator = spec.model_licence or facts.model.licence or "not known"
     rows: list[Row] = [
-        ("these images", spec.licence or "not given"),
+        ("these images", _licence(spec)),
         (f"the generator, {facts.model.name}", generator),
     ]
     if facts.seen:
@@ -121,6 +121,12 @@ def licence_rows(facts: Facts, spec: PublishSpec) -> list[Row]:
         if isinstance(config, RealConfig)
     ]
     return rows
+
+
+def _licence(spec: PublishSpec) -> str:
+    if spec.licence_name is not None:
+        return f"{spec.licence_name}, see {spec.licence_link}"
+    return spec.licence or "not given"
 
 
 def pinned_rows(facts: Facts) -> list[Row]:

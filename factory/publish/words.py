@@ -139,7 +139,8 @@ def copies_in_words(found: Memorisation, confidence: float) -> str:
         else ""
     )
     if found.verdict == "not checked" or found.share is None:
-        return f"Not checked: {found.reason}.{exact}"
+        # What follows tells whoever measured what to do; readers cannot.
+        return f"Not checked: {found.reason.partition('; ')[0]}.{exact}"
     has_copies = found.verdict == "copies" or found.num_exact > 0
     words = "Copies were found" if has_copies else "No evidence of copies"
     most = percent_in_words(found.limit or 0.0)
@@ -176,14 +177,12 @@ def config_in_words(config: RealConfig | MixConfig) -> str:
 
 
 def work_in_words(facts: Facts) -> str:
-    """Hours of work by kind of device."""
+    """Hours that shards took, by kind of device."""
     parts = []
     for device in facts.devices:
         hours = sum(device.seconds.values()) / 3600
-        is_cpu = device.kind.startswith("cpu")
-        unit = f"hours of {facts.spec.threads} CPU threads" if is_cpu else "device-hours"
         shown = f"{hours:.2f}" if hours >= 0.1 else f"{hours:.4f}"
-        parts.append(f"{shown} {unit} on {device.kind} for {device.num_images:,} images")
+        parts.append(f"{shown} hours on {device.kind} for {device.num_images:,} images")
     return " and ".join(parts)
 
 

@@ -54,12 +54,16 @@ class PublishSpec(Frozen):
     tag: str | None = None
     licence: str | None = None
     """Of the synthetic images, as an identifier of the Hub, e.g. `cc-by-4.0`; never guessed."""
+    licence_name: str | None = None
+    """What `licence: other` is called, which needs it."""
+    licence_link: str | None = None
+    """Where the text of `licence: other` can be read, which needs it."""
     model_licence: str | None = None
-    """Of the generator; None: as its own folder says."""
+    """Of the generator, as an identifier of the Hub; None: as its own folder says."""
     source_licence: str | None = None
-    """Of the real images that the generator was trained on."""
+    """Of the real images that the generator was trained on, as an identifier of the Hub."""
     title: str | None = None
-    """None: the dataset's name."""
+    """None: the dataset's name, or if it has none but the default, one after its generator."""
     description: str = ""
     """What a reader should know that no record says."""
     limits: str = ""
@@ -90,5 +94,19 @@ class PublishSpec(Frozen):
         if self.create_pr and (self.tag is not None or self.revision is not None):
             raise ValueError(
                 "create_pr opens a request for the main branch; leave tag and revision out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _other_licence_is_named(self) -> "PublishSpec":
+        named = {"licence_name": self.licence_name, "licence_link": self.licence_link}
+        is_other = self.licence == "other"
+        wrong = [name for name, value in named.items() if (value is not None) != is_other]
+        if wrong and is_other:
+            raise ValueError(f"licence is other, which lacks {' and '.join(wrong)}; give them")
+        if wrong:
+            raise ValueError(
+                f"{' and '.join(wrong)} go with licence other, and it is {self.licence}; leave "
+                "them out"
             )
         return self

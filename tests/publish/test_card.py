@@ -17,11 +17,15 @@ from factory.mapping import FineLabel, ResolvedMapping
 from factory.prompts import ResolvedPrompts
 from factory.publish import manifest as manifests
 from factory.publish.card import make_card
+from factory.publish.columns import MEANINGS
 from factory.publish.facts import Facts, Seen, gather_facts
 from factory.publish.front_matter import size_category
 from factory.publish.manifest import Manifest, PublishedConfig, PublishedFile
 from factory.publish.measured import Estimate
-from factory.records import read_root, take_inventory
+from factory.records import read_root
+from factory.shards.parquet import COLUMNS
+from factory.shards.sample import PROVENANCE
+from factory.sources.promise import open_dataset
 from factory.spec import GenerateSpec, PublishSpec
 from factory.store import Store
 from tests.conftest import CLASS_NAMES, save_tiny_model
@@ -42,8 +46,9 @@ class Published:
         )
         store = Store(str(root))
         root_spec = read_root(store)
-        records = take_inventory(store, root_spec.fingerprint).records
-        self.facts = gather_facts(self.spec, store, records)
+        opened = open_dataset(str(root))
+        records = opened.inventory.records
+        self.facts = gather_facts(self.spec, store, records, opened.dataset.plan)
         config = manifests.root_config(
             self.spec.config,
             list(records.values()),
@@ -473,6 +478,41 @@ def test_no_path_of_this_machine_and_no_root_lies_in_a_card(measured, tmp_path):
     assert str(measured.root.parent) not in card
     assert "/tmp" not in card
     assert str(Path.home()) not in card
+
+
+def test_card_tells_strangers_what_each_column_means(root, tmp_path, tiny_model):
+    card = Published(root).card()
+    columns = [row[0] for row in table_of(card, "column", "what it says of an image")]
+    assert columns == list(Published(root).manifest.configs[0].features)
+    make_dataset(tmp_path / "root", tiny_model, num_images=3, output={"format": "webdataset"})
+    rows = table_of(Published(tmp_path / "root").card(), "column", "what it says of an image")
+    assert {"__key__", "cls", "json.candidate", "png"} <= {row[0] for row in rows}
+    assert MEANINGS.keys() == {*COLUMNS, *PROVENANCE, "png", "cls", "__key__", "__url__"}
+
+
+def test_dataset_without_a_name_is_called_after_its_generator(root):
+    published = Published(root)
+    assert headings(published.card(name="synthetic"))[0] == "h1 Synthetic images by tiny"
+    assert headings(published.card(name="clothes"))[0] == "h1 clothes"
+
+
+def test_remedies_for_whoever_measured_are_kept_from_readers(measured):
+    evaluation = measured.facts.evaluation
+    update = {"verdict": "not checked", "reason": "it saw others; name all in memorisation.seen"}
+    memorised = evaluation.found.memorisation.model_copy(update=update)
+    found = evaluation.found.model_copy(update={"memorisation": memorised})
+    card = measured.card(evaluation=evaluation.model_copy(update={"found": found}))
+    assert "Not checked: it saw others." in card
+    assert "memorisation.seen" not in card
+
+
+def test_licence_that_the_hub_does_not_list_is_named_and_linked(root):
+    named = {"licence_name": "house-1.0", "licence_link": "https://example.org/house"}
+    card = Published(root, licence="other", **named).card()
+    data = DatasetCard(card).data.to_dict()
+    assert (data["license"], data["license_name"]) == ("other", "house-1.0")
+    assert data["license_link"] == "https://example.org/house"
+    assert dict(table_of(card, "what", "licence"))["these images"].startswith("house-1.0, see")
 
 
 # --- every number comes from somewhere

@@ -12,8 +12,9 @@ from factory.generate.prepare import prepare
 from factory.publish.facts import Facts, gather_facts
 from factory.publish.measured import find_classification, find_evaluation
 from factory.publish.model_licence import read_model_licence
-from factory.records import read_root, take_inventory
+from factory.records import read_root
 from factory.sources.open import open_source
+from factory.sources.promise import open_dataset
 from factory.spec import GenerateSpec, PublishSpec, SourceSpec, SpecError, load_spec
 from factory.store import Store
 from tests.conftest import CLASS_NAMES, save_tiny_model
@@ -32,11 +33,9 @@ def root(tmp_path_factory, tiny_model):
 
 
 def facts_of(root: Path, **fields) -> Facts:
-    store = Store(str(root))
-    records = take_inventory(store, read_root(store).fingerprint).records
-    return gather_facts(
-        PublishSpec(root=str(root), **({"evaluate": None} | fields)), store, records
-    )
+    dataset, inventory, _ = open_dataset(str(root))
+    spec = PublishSpec(root=str(root), **({"evaluate": None} | fields))
+    return gather_facts(spec, dataset.store, inventory.records, dataset.plan)
 
 
 def records_of(root: Path) -> list[dict]:
@@ -274,7 +273,9 @@ def test_classification_of_other_images_is_refused(tmp_path, tiny_model, root):
 
 def test_results_that_cannot_be_read_are_refused_by_field_and_folder(tmp_path, root):
     report = make_evaluation(root)
-    with pytest.raises(SpecError, match=f"evaluate: {tmp_path / 'none'} lacks"):
+    with pytest.raises(
+        SpecError, match=f"evaluate: {tmp_path / 'none'} lacks report.json and asked.json; give"
+    ):
         find_evaluation(str(tmp_path / "none"), str(root))
     folder = put_results(tmp_path / "results", report, synthetic=root)
     with pytest.raises(SpecError, match=r"classify: .*no report of jobs/classify.py \(network"):

@@ -62,6 +62,7 @@ def test_shard_that_was_changed_fails_verification_and_is_missing(root, gates):
     assert list(report.refused) == ["verification", "counts", "memorisation_missing"]
     assert "sha256" in report.refused["verification"]
     assert "6 of 14 of cat" in report.refused["counts"]
+    assert report.refused["counts"].endswith("this root and recheck=true")
 
 
 def test_sample_that_is_not_as_planned_fails_verification(root, gates):
@@ -83,6 +84,7 @@ def test_missing_shard_falls_short(root, gates):
     report = gates()
     assert "verification" not in report.refused
     assert report.refused["counts"].startswith("images are missing, 5 of 14 of cat, 6 of 13 of dog")
+    assert "recheck" not in report.refused["counts"]
 
 
 def test_image_without_its_mark_is_refused_by_the_gate_of_marks_alone(root, clean, gates):
@@ -108,9 +110,66 @@ def test_what_evaluate_says_of_copies_is_a_gate(root, gates, tmp_path, found, ga
     assert said in report.refused[gate]
 
 
-def test_results_that_are_not_there_are_a_gate(gates, tmp_path):
-    for evaluate in (None, str(tmp_path / "nothing")):
-        assert list(gates(evaluate=evaluate).refused) == ["memorisation_missing"]
+def test_no_results_are_a_gate_be_it_asked_or_by_default(root, gates, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    by_default = run(prepare(PublishSpec(root=str(root)), str(tmp_path / "folder")))
+    for report in (gates(evaluate=None), by_default):
+        assert "memorisation_missing" in report.refused
+
+
+def test_named_results_that_are_not_there_are_refused_before_the_root_is_looked_at(tmp_path):
+    fields = {name: str(tmp_path / name) for name in ("root", "evaluate", "classify")}
+    with pytest.raises(SpecError) as caught:
+        prepare(PublishSpec.model_validate(fields), str(tmp_path / "folder"))
+    for word in ("evaluate: there are no results", "classify: there are no results"):
+        assert word in str(caught.value)
+    assert "Errno" not in str(caught.value)
+
+
+def test_licences_that_are_none_of_the_hub_are_refused_with_the_nearest(tmp_path):
+    more = {"photos": {"kind": "real", "source": {}, "licence": "my-own"}}
+    fields = {"licence": "CC-BY-4", "model_licence": "mitt", "source_licence": "mit", "more": more}
+    spec = PublishSpec.model_validate({"root": str(tmp_path / "none"), **fields})
+    with pytest.raises(SpecError) as caught:
+        prepare(spec, str(tmp_path / "folder"))
+    for word in ("did you mean 'cc-by-4.0'", "did you mean 'mit'", "more.photos.licence: 'my-own'"):
+        assert word in str(caught.value)
+    assert "source_licence:" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"licence": "other"}, "lacks licence_name and licence_link"),
+        ({"licence": "mit", "licence_name": "mine"}, "licence_name go with licence other"),
+    ],
+)
+def test_other_licence_and_its_name_need_each_other(fields, said):
+    with pytest.raises(ValueError, match=said):
+        PublishSpec.model_validate(fields)
+
+
+def test_card_of_a_damaged_root_says_what_is_missing_and_overridden(root, gates, tmp_path):
+    gates()
+    asked = "num_images: 40\n"
+    assert asked in (tmp_path / "folder/README.md").read_text()
+    assert "overridden" not in (tmp_path / "folder/README.md").read_text()
+    flip_a_byte(root)
+    gates(accept=["verification", "counts"])
+    card = (tmp_path / "folder/README.md").read_text()
+    assert "it was to have 40 images, and 24 are here" in card
+    assert "left out: shard 0." in card
+    assert "For the shards that are here 24 images were drawn" in card
+    for gate in ("verification", "counts"):
+        assert f"overridden the check \u201c{gate}\u201d" in card
+    assert asked in card
+    assert "makes all 40 images" in card
+
+
+def test_what_stands_against_publishing_is_said_in_the_log(gates, caplog):
+    gates(licence=None)
+    said = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
+    assert [line for line in said if line.startswith("stands against publishing: licence: ")]
 
 
 def test_results_of_other_images_are_a_gate(root, tiny_model, gates):

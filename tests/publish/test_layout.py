@@ -45,7 +45,7 @@ def layout(tmp_path):
         spec = PublishSpec.model_validate({"root": str(root), **FIELDS, **fields})
         opened = open_dataset(str(root))
         checked = check_root(opened)
-        facts = gather_facts(spec, opened.dataset.store, checked.records)
+        facts = gather_facts(spec, opened.dataset.store, checked.records, opened.dataset.plan)
         return lay_out(spec, opened.dataset, checked, facts, tmp_path / name)
 
     return make

@@ -136,10 +136,12 @@ def test_configs_of_one_repository_come_in_one_commit(hub, client, root, tmp_pat
     assert folders == {"synthetic", "real", "fuller"}
 
 
-def test_missing_token_is_refused_before_anything_is_read(hub, client, root, tmp_path, monkeypatch):
+def test_missing_token_is_refused_with_all_else_that_stands_against(
+    hub, client, root, tmp_path, monkeypatch
+):
     monkeypatch.delenv("HF_TOKEN")
-    with pytest.raises(SpecError, match="no token of the Hub") as caught:
-        published(root, tmp_path / "folder", repo_id=REPO)
+    with pytest.raises(SpecError, match=r"licence: .*\n.*token: no token of the Hub") as caught:
+        published(root, tmp_path / "folder", repo_id=REPO, licence=None)
     assert not (tmp_path / "folder").exists()
     assert not hub.requests
     assert_no_token(str(caught.value))
