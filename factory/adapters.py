@@ -84,6 +84,11 @@ def read_adapters(root: str) -> dict[str, Adapter]:
     """
     store = Store(root)
     store.check_reachable()
+    if not store.exists(SPEC_NAME):
+        raise SpecError(
+            f"generator.adapters: root {store.url} holds no adapters (no {SPEC_NAME}); to make "
+            f"some, run jobs/adapt.py --root {store.url}"
+        )
     if read_root(store).identity.get("kind") != ROOT_KIND:
         raise SpecError(
             f"root {store.url}: its {SPEC_NAME} is not that of adapters; give the root of some, as "

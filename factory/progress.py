@@ -3,6 +3,7 @@
 import logging
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
 
 from tqdm import tqdm
@@ -12,16 +13,34 @@ _SECONDS_BETWEEN_LINES = 5.0
 
 
 class Progress:
-    """Counts images: a bar on a terminal, elsewhere a line every few seconds."""
+    """Counts images: a bar on a terminal, elsewhere a line at once and then every few seconds.
 
-    def __init__(self, *, num_images: int) -> None:
-        """Start counting towards `num_images`."""
+    Rate and time to go are those of what follows the first result: the time before it goes into
+    starting processes and loading models, and says nothing of the rest.
+    """
+
+    def __init__(
+        self, *, num_images: int, unit: str = "images", clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Start counting towards `num_images`.
+
+        Args:
+            num_images: how many there are to count.
+            unit: what they are called.
+            clock: the time, s.
+        """
         self._total = num_images
+        self._unit = unit
+        self._clock = clock
         self._done = 0
-        self._started = self._spoke = time.monotonic()
+        self._started = self._spoke = clock()
+        self._first: tuple[int, float] | None = None
+        """How many the first result counted, and when."""
         self._bar = None
         if sys.stderr.isatty():
-            self._bar = tqdm(total=num_images, unit=" images", smoothing=0.1)
+            self._bar = tqdm(total=num_images, unit=f" {unit}", smoothing=0.1)
+        elif num_images:
+            _LOG.info("0 of %s %s, starting", f"{num_images:,}", unit)
 
     def __enter__(self) -> "Progress":
         """Count within a `with` block, so that the bar is closed."""
@@ -38,23 +57,34 @@ class Progress:
             self._bar.close()
 
     def add(self, num_images: int) -> None:
-        """Count images that were made."""
-        self._done += num_images
-        if self._bar is not None:
-            self._bar.update(num_images)
+        """Count images that were made; 0 changes nothing."""
+        if not num_images:
             return
-        now = time.monotonic()
-        if now - self._spoke >= _SECONDS_BETWEEN_LINES or self._done == self._total:
+        self._done += num_images
+        now = self._clock()
+        is_first = self._first is None
+        self._first = self._first or (num_images, now)
+        if self._bar is not None:
+            _restart(self._bar, num_images) if is_first else self._bar.update(num_images)
+        elif now - self._spoke >= _SECONDS_BETWEEN_LINES or self._done == self._total:
             self._spoke = now
-            _LOG.info("%s", self._line(now - self._started))
+            _LOG.info("%s", self._line(now, *self._first))
 
-    def _line(self, seconds: float) -> str:
-        rate = self._done / max(seconds, 1e-9)
-        left = (self._total - self._done) / rate if rate else float("inf")
-        return (
-            f"{self._done:,} of {self._total:,} images, {rate:,.1f} images/s, "
-            f"{duration(seconds)} gone, {duration(left)} to go"
-        )
+    def _line(self, now: float, first: int, since: float) -> str:
+        words = f"{self._done:,} of {self._total:,} {self._unit}"
+        gone = f"{duration(now - self._started)} gone"
+        if self._done == first:
+            return f"{words}, {gone}"
+        rate = (self._done - first) / max(now - since, 1e-9)
+        left = duration((self._total - self._done) / rate)
+        return f"{words}, {rate:,.1f} {self._unit}/s, {gone}, {left} to go"
+
+
+def _restart(bar: tqdm, num_done: int) -> None:
+    """Let a bar's rate count from now on, with `num_done` done."""
+    bar.n = bar.initial = bar.last_print_n = num_done
+    bar.unpause()
+    bar.refresh()
 
 
 def duration(seconds: float) -> str:

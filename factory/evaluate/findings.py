@@ -85,6 +85,16 @@ def biased_classes(report: EvaluateReport) -> list[str]:
     ]
 
 
+def has_limit(report: EvaluateReport) -> bool:
+    """Whether a Fréchet distance anywhere has its estimate for endlessly many images."""
+    return any(
+        found.frechet_limit is not None and not found.is_biased
+        for dataset in report.datasets.values()
+        for extractor in dataset.extractors.values()
+        for found in (extractor.overall, *extractor.per_class.values())
+    )
+
+
 def series_curves(report: EvaluateReport) -> list[Curve]:
     """All that was measured in two or more datasets of the series; empty if there is none."""
     if report.series is None:

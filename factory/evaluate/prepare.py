@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from factory.evaluate.results import EvaluateDryRun
+from factory.images import pixel_digest
 from factory.models import PinnedFolder, pin_folder
 from factory.records import refuse_dataset
 from factory.sources.named import align_named, check_size, open_named
@@ -67,6 +68,16 @@ class Prepared:
         return self.classifier is None and look.startswith("probabilities/")
 
     @property
+    def num_images(self) -> int:
+        """Images of all datasets together."""
+        return sum(map(len, self.sources.values()))
+
+    @property
+    def num_looks(self) -> int:
+        """Each network looks at each image."""
+        return self.num_images * len(self.looks)
+
+    @property
     def classifier_digest(self) -> str:
         """Names what sees classes: the given classifier, or the training of the small one."""
         if self.classifier is not None:
@@ -111,12 +122,28 @@ class Prepared:
         if trained_on is None:
             return "what its generator had seen is not known"
         if [part.get("digest") for part in chain(trained_on)] != [self.seen.digest]:
+            given = self.spec.memorisation is not None and self.spec.memorisation.seen is not None
             return (
-                f"its generator saw {seen_in_words(trained_on)}, and it was compared with "
-                f"{len(self.seen):,} images ({self.seen.name} {self.seen.split}); name all that it "
-                "has seen in memorisation.seen"
+                f"its generator saw {seen_in_words(trained_on)}; "
+                f"{'memorisation.seen' if given else 'real'} is not that but {len(self.seen):,} "
+                f"images ({self.seen.name} {self.seen.split}); name all that it has seen in "
+                "memorisation.seen"
             )
         return "" if HELD_OUT in self.sources else "there are no held-out images to calibrate by"
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Which datasets will not be judged for copies, and why: a line for each reason."""
+        if self.spec.memorisation is None:
+            return ()
+        unjudged: dict[str, list[str]] = {}
+        for name in self.spec.synthetic:
+            unjudged.setdefault(self.why_unchecked(name), []).append(name)
+        return tuple(
+            f"{', '.join(names)}: will not be judged for copies: {reason}"
+            for reason, names in unjudged.items()
+            if reason
+        )
 
 
 def prepare(spec: EvaluateSpec, root: str) -> Prepared:
@@ -135,12 +162,13 @@ def prepare(spec: EvaluateSpec, root: str) -> Prepared:
         field = f"synthetic.{name}"
         sources[name] = _fit(field, open_named(field, source), real, spec)
     _refuse_single(sources)
+    seen = _open_seen(spec, real, sources.get(HELD_OUT))
     classifier = _pin_classifier(spec, real)
     return Prepared(
         spec=spec,
         root=root,
         sources=sources,
-        seen=_open_seen(spec, real),
+        seen=seen,
         extractors=tuple(
             pin_extractor(extractor, field=f"extractors.{number}")
             for number, extractor in enumerate(spec.extractors)
@@ -155,28 +183,43 @@ def prepare(spec: EvaluateSpec, root: str) -> Prepared:
 def dry_run(prepared: Prepared) -> EvaluateDryRun:
     """Say what would be measured; starts nothing."""
     sources = prepared.sources
-    num_images = sum(map(len, sources.values()))
     return EvaluateDryRun(
         root=prepared.root,
         asked=prepared.spec.model_dump(mode="json"),
         real=summarize(sources["real"]),
         datasets={name: summarize(source) for name, source in sources.items() if name != "real"},
         extractors=tuple(extractor.label for extractor in prepared.extractors),
-        num_images=num_images * len(prepared.looks),
+        num_images=prepared.num_looks,
         num_pending=sum(
             min(BLOCK, len(sources[block.dataset]) - block.start)
             for blocks in prepared.pending().values()
             for block in blocks
         ),
+        warnings=prepared.warnings,
     )
 
 
-def _open_seen(spec: EvaluateSpec, real: Source) -> Source:
+def _open_seen(spec: EvaluateSpec, real: Source, held_out: Source | None) -> Source:
     if spec.memorisation is None or spec.memorisation.seen is None:
         return real
     seen = open_named("memorisation.seen", spec.memorisation.seen)
     check_size("memorisation.seen", seen, real)
+    if held_out is not None and _holds(seen, held_out):
+        raise SpecError(
+            f"memorisation.seen: {seen.name} {seen.split} holds all {len(held_out):,} images of "
+            f"held_out ({held_out.name} {held_out.split}), which no generator may have seen; name "
+            "what the generator was trained on, e.g. its train split, or give other images as "
+            "held_out"
+        )
     return seen
+
+
+def _holds(whole: Source, part: Source) -> bool:
+    """Whether all images of `part` are among those of `whole`, pixel by pixel."""
+    missing = {pixel_digest(image) for image in part.images}
+    for image in whole.images:
+        missing.discard(pixel_digest(image))
+    return not missing
 
 
 def _fit(field: str, source: Source, real: Source, spec: EvaluateSpec) -> Source:

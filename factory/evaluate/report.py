@@ -28,12 +28,11 @@ def make_report(
     Args:
         prepared: what was measured.
         measured: dataset -> its measurements, in any order.
-        num_extracted: images that networks looked at in this run.
+        num_extracted: looks of a network at an image that this run took.
         seconds: that the run took.
     """
     spec, sources = prepared.spec, prepared.sources
     names = [name for name in sources if name != "real"]
-    num_looks = sum(map(len, sources.values())) * len(prepared.looks)
     device = describe(pick_device(), "ray", "scipy")
     return EvaluateReport(
         root=prepared.root,
@@ -46,7 +45,7 @@ def make_report(
         warnings=tuple(_warnings(prepared, measured)),
         confidence=spec.confidence,
         num_extracted=num_extracted,
-        num_cached=num_looks - num_extracted,
+        num_cached=prepared.num_looks - num_extracted,
         seconds=seconds,
         device=device,
         versions=device.versions,

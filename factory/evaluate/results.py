@@ -155,9 +155,9 @@ class EvaluateReport(Frozen):
     """What makes the numbers worth less than they look."""
     confidence: float
     num_extracted: int
-    """Images whose features this run computed."""
+    """Looks of a network at an image that this run computed."""
     num_cached: int
-    """Images whose features were there."""
+    """Looks that were there."""
     seconds: float
     device: Device
     versions: dict[str, str]
@@ -174,6 +174,8 @@ class EvaluateDryRun(Frozen):
     datasets: dict[str, SourceSummary]
     extractors: tuple[str, ...]
     num_images: int
-    """Features to compute: images times extractors."""
+    """Looks to take: images times networks."""
     num_pending: int
-    """Of these, features that are not there yet."""
+    """Looks that are not there yet."""
+    warnings: tuple[str, ...]
+    """What the report will not be able to say, and why."""

@@ -20,15 +20,13 @@ from factory.evaluate.results import ASKED_NAME, DatasetResult, EvaluateReport
 from factory.evaluate.side_by_side import classifiers_at_work, reconstructions
 from factory.evaluate.words import headline
 from factory.evaluate.work import Worker, read_look, small_name
-from factory.progress import duration
+from factory.progress import Progress
 from factory.spec import JobError
 from factory.store import Store
 
 _LOG = logging.getLogger(__name__)
 _STORE_MARGIN = 1.5
 """Object store of a private instance, over the bytes of the images that lie in it."""
-_REPORT_SECONDS = 5.0
-"""Between two lines of progress."""
 _EMPTY = {"kind": "", "look": 0, "dataset": "", "start": 0, "name": ""}
 
 
@@ -73,6 +71,14 @@ def run(prepared: Prepared, address: str | None = None) -> EvaluateReport:
         JobError: if a network or a measurement fails.
     """
     started = time.monotonic()
+    for warning in prepared.warnings:
+        _LOG.warning("%s", warning)
+    _LOG.info(
+        "images: %s, networks that look at each: %d; looks in all: %s; starting Ray",
+        f"{prepared.num_images:,}",
+        len(prepared.looks),
+        f"{prepared.num_looks:,}",
+    )
     store, spec = Store(prepared.root), prepared.spec
     store.check_makeable()
     store.put(ASKED_NAME, spec.model_dump_json(indent=1).encode())
@@ -108,7 +114,7 @@ def run(prepared: Prepared, address: str | None = None) -> EvaluateReport:
 
 
 def _look(prepared: Prepared, shared: ray.ObjectRef) -> int:
-    """Fill the root with what networks see; how many images were looked at."""
+    """Fill the root with what networks see; how many looks at an image that took."""
     first, second = [], []
     for number, (look, blocks) in enumerate(prepared.pending().items()):
         rows = [{"kind": "look", "look": number, **asdict(block)} for block in blocks]
@@ -116,19 +122,11 @@ def _look(prepared: Prepared, shared: ray.ObjectRef) -> int:
     if second and not Store(prepared.root).exists(small_name(prepared)):
         first.insert(0, {"kind": "train"})
     total = sum(_num_images(prepared, row) for row in first + second)
-    started = last = time.monotonic()
-    done = 0
-    for rows in (first, second):
-        for row in _tasks(prepared, shared, rows):
-            done += _num_images(prepared, row)
-            now = time.monotonic()
-            if now - last > _REPORT_SECONDS:
-                last, rate = now, done / (now - started)
-                left = duration((total - done) / rate) if rate else "not known how long"
-                _LOG.info(
-                    "%d of %d images looked at (%.0f images/s), %s to go", done, total, rate, left
-                )
-    return done
+    with Progress(num_images=total, unit="looks") as progress:
+        for rows in (first, second):
+            for row in _tasks(prepared, shared, rows):
+                progress.add(_num_images(prepared, row))
+    return total
 
 
 def _tasks(

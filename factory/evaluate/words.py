@@ -4,8 +4,11 @@ What is low or far is never said of a number alone: it is measured against the h
 which show what perfect images would reach.
 """
 
+import math
+
 from factory.evaluate.findings import (
     KERNEL_DISTANCE,
+    class_names,
     first_extractor,
     held_out_of,
     in_thousandths,
@@ -24,7 +27,13 @@ from factory.pages.page import percent_in_words
 
 REACHED = 0.9
 """Share of the held-out images' precision or recall from which on it counts as reached."""
+FEW_IMAGES = 250
+"""With fewer of them the headline says so: chance alone moves a share of 80 % by 5 percentage
+points (two standard errors)."""
 
+_FAR = "farther from the real images than held-out real ones are"
+_NEAR = "as near to the real images as held-out real ones are"
+_COVERED = "they look right and show the variety of real ones"
 _SPACE = "\u00a0"
 _HELD_OUT = "held-out real images"
 _DOMAINS = {"pixel": "their pixels", "dct": "their frequencies (DCT)"}
@@ -42,25 +51,28 @@ def headline(report: EvaluateReport, dataset: DatasetResult) -> str:
     """The answer for a dataset in one sentence, without its name and the full stop."""
     held_out, found = held_out_of(report), overall(dataset)
     reference = None if held_out is None else overall(held_out)
-    words = [_nearness(found, reference), _coverage(found, reference)]
+    words = [_closeness(found, reference)]
     memorised = dataset.memorisation
     if memorised is not None and (memorised.verdict == "copies" or memorised.num_exact):
         words.append("copies of real images are among them")
-    return "; ".join(word for word in words if word) or "the numbers alone do not say how close"
+    said = "; ".join(word for word in words if word)
+    if not said:
+        return "the numbers alone do not say how close"
+    return f"{_reservation(found, reference)}{said}"
 
 
 def answer_lines(report: EvaluateReport, dataset: DatasetResult) -> list[str]:
     """What was measured of a dataset, one sentence each, beside held-out real images."""
     held_out = held_out_of(report)
+    memorised = dataset.memorisation
     lines = [
-        _frechet_line(dataset, held_out),
-        _kernel_line(report, dataset, held_out),
         _shares_line(dataset, held_out),
-        _classifier_line(report, dataset, held_out),
         _detection_line(report, dataset, held_out),
+        f"{copies_in_words(report, memorised)}." if memorised is not None else "",
+        _classifier_line(report, dataset, held_out),
+        _kernel_line(report, dataset, held_out),
+        _frechet_line(dataset, held_out),
     ]
-    if dataset.memorisation is not None:
-        lines.append(f"{copies_in_words(report, dataset.memorisation)}.")
     return [line for line in lines if line]
 
 
@@ -128,6 +140,25 @@ def _around(interval: str, confidence: float) -> str:
     return f" ({100 * confidence:g}{_SPACE}% interval {interval})" if interval else ""
 
 
+def _closeness(found: Likeness, reference: Likeness | None) -> str:
+    """Distance and coverage as one finding, which does not call near what lacks something."""
+    near, covered = _nearness(found, reference), _coverage(found, reference)
+    if near == _NEAR and covered and covered != _COVERED:
+        return covered
+    if near == _FAR and covered == _COVERED:
+        return f"{near}, though {covered}"
+    return "; ".join(word for word in (near, covered) if word)
+
+
+def _reservation(found: Likeness, reference: Likeness | None) -> str:
+    """What a headline of few images begins with."""
+    counts = {"images": found.num_images, "real images": found.num_real}
+    if reference is not None:
+        counts[_HELD_OUT] = reference.num_images
+    fewest = min(counts, key=lambda name: counts[name])
+    return f"as far as {counts[fewest]:,} {fewest} tell, " if counts[fewest] < FEW_IMAGES else ""
+
+
 def _nearness(found: Likeness, reference: Likeness | None) -> str:
     """By the kernel distance, which can be compared whatever the numbers of images."""
     own = found.kernel_distance
@@ -139,10 +170,10 @@ def _nearness(found: Likeness, reference: Likeness | None) -> str:
     if other is None or other.low is None or other.high is None:
         return ""
     if own.low > other.high:
-        return "farther from the real images than held-out real ones are"
+        return _FAR
     if own.high < other.low:
         return "nearer to the real images than held-out real ones are, as copies would be"
-    return "as near to the real images as held-out real ones, as far as these numbers tell"
+    return _NEAR
 
 
 def _coverage(found: Likeness, reference: Likeness | None) -> str:
@@ -152,7 +183,7 @@ def _coverage(found: Likeness, reference: Likeness | None) -> str:
     is_varied = _reaches(found.recall, reference.recall)
     match is_right, is_varied:
         case True, True:
-            return "they look right and show the variety of real ones"
+            return _COVERED
         case True, False:
             return "they look right but miss part of the variety"
         case False, True:
@@ -172,7 +203,7 @@ def _frechet_line(dataset: DatasetResult, held_out: DatasetResult | None) -> str
     found, reference = first.overall, None if held_out is None else overall(held_out)
     if found.frechet_distance is None:
         return ""
-    words = f"{first.frechet_name}: {number(found.frechet_distance)}"
+    words = f"{first.frechet_name}, another such distance: {number(found.frechet_distance)}"
     if reference is not None and reference.frechet_distance is not None:
         words += f" ({_HELD_OUT}: {number(reference.frechet_distance)})"
     words += f", of {found.num_images:,} images against {found.num_real:,} real ones"
@@ -194,7 +225,10 @@ def _kernel_line(
     own = overall(dataset).kernel_distance
     if own is None:
         return ""
-    words = f"{KERNEL_DISTANCE.capitalize()}: "
+    words = (
+        f"{KERNEL_DISTANCE.capitalize()}, how far apart the sets lie in what a network sees, times "
+        "1,000 (0 but for chance where they are alike): "
+    )
     words += estimate_in_words(in_thousandths(own), report.confidence)
     other = None if held_out is None else overall(held_out).kernel_distance
     if other is not None:
@@ -207,7 +241,7 @@ def _kernel_line(
 def _shares_line(dataset: DatasetResult, held_out: DatasetResult | None) -> str:
     found = overall(dataset)
     if found.precision is None or found.recall is None:
-        return f"Precision and recall: {_images(found.num_images)} are too few."
+        return f"Look right, show the variety: {_images(found.num_images)} are too few to say."
     beside = ["", ""]
     reference = None if held_out is None else overall(held_out)
     if reference is not None and reference.precision is not None and reference.recall is not None:
@@ -216,9 +250,9 @@ def _shares_line(dataset: DatasetResult, held_out: DatasetResult | None) -> str:
             f" ({percent_in_words(reference.recall)})",
         ]
     return (
-        f"Precision {percent_in_words(found.precision)}{beside[0]}: so many of them lie among real "
-        f"images. Recall {percent_in_words(found.recall)}{beside[1]}: so many real images lie "
-        "among them."
+        f"Look right: {percent_in_words(found.precision)}{beside[0]} lie among real images "
+        f"(precision). Show the variety: {percent_in_words(found.recall)}{beside[1]} of the real "
+        "images lie among them (recall)."
     )
 
 
@@ -234,11 +268,15 @@ def _classifier_line(
         f"{estimate_in_percent(own.agreement, report.confidence)} "
         "of them as the class they are labelled with"
     )
-    entropy = f"the entropy of its output is {number(own.entropy.value)} nats"
+    entropy = f"it is undecided by {number(own.entropy.value)} nats"
     if other is not None:
         words += f" ({_HELD_OUT}: {percent_in_words(other.agreement.value)})"
         entropy += f" ({number(other.entropy.value)})"
-    return f"{words}; {entropy}."
+    num_classes = len(class_names(report))
+    return (
+        f"{words}; {entropy}, the entropy of its output: 0 if it is sure, "
+        f"{number(math.log(num_classes))} if all {num_classes} classes look alike to it."
+    )
 
 
 def _detection_line(
@@ -250,7 +288,7 @@ def _detection_line(
     accuracy = estimate_in_percent(found.accuracy, report.confidence)
     words = (
         f"{_told_apart(found)}: a linear classifier that sees {_DOMAINS[found.domain]} is right "
-        f"on {accuracy} of {2 * found.num_test:,} images; 50{_SPACE}% is chance"
+        f"on {accuracy} of {found.num_test:,} of them and as many real ones; 50{_SPACE}% is chance"
     )
     other = None if held_out is None else held_out.detection.get(found.domain)
     if other is not None:

@@ -108,10 +108,22 @@ class Arm(Frozen):
     """Which of the spec's synthetic sources; None: the only one."""
     batches: Literal["joint", "paired"] = "joint"
     """Real and synthetic images shuffled together, or a batch of each in every step."""
+    synthetic_ratio: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """In paired batches: every step takes one batch, of which this share is synthetic, however
+    many images there are of each; None: a whole batch of each."""
     match: Match | None = None
     """Train for as many steps, or images, as the baseline; None: as `training` says."""
     augmentation: Augmentation | None = None
     """None: as `training` says."""
+
+    @model_validator(mode="after")
+    def _ratio_is_of_pairs(self) -> "Arm":
+        if self.synthetic_ratio is not None and self.batches != "paired":
+            raise ValueError(
+                f"synthetic_ratio is {self.synthetic_ratio} and batches {self.batches}; give "
+                "batches: paired, or a mix of kind ratio"
+            )
+        return self
 
 
 class ZeroShot(Frozen):
@@ -195,7 +207,20 @@ class ClassifySpec(Frozen):
                     f"arms.{name}.batches is paired, but a {arm.mix.kind} mix has no synthetic "
                     "images to pair with; give joint"
                 )
+            self._check_share(name, arm)
         return self
+
+    def _check_share(self, name: str, arm: Arm) -> None:
+        if arm.synthetic_ratio is None:
+            return
+        size = self.training.batch_size
+        synthetic = round(arm.synthetic_ratio * size)
+        if synthetic in (0, size) or synthetic % self.num_workers:
+            raise ValueError(
+                f"arms.{name}.synthetic_ratio is {arm.synthetic_ratio}, which is {synthetic} "
+                f"images of a batch of {size}; give a share of at least one image, and less than "
+                f"all, that {self.num_workers} workers can divide evenly"
+            )
 
 
 _REAL = ("real", "keep", "oversample")

@@ -114,7 +114,7 @@ def test_root_of_something_else_is_refused(root, tmp_path):
     (root / SPEC_NAME).write_text(text)
     with pytest.raises(SpecError, match="is not that of adapters"):
         read_adapters(str(root))
-    with pytest.raises(SpecError, match=r"holds no spec\.json"):
+    with pytest.raises(SpecError, match=r"generator\.adapters: .*jobs/adapt\.py --root .*absent"):
         read_adapters(str(tmp_path / "absent"))
 
 

@@ -91,6 +91,26 @@ def test_the_page_needs_nothing_but_itself(page):
     assert "script" not in {tag for tag, _ in page.tags}
 
 
+def test_the_page_explains_what_it_shows_alone(page, least):
+    made, pictures = least
+    assert "Limit: estimate" in page.text
+    dataset = made.report.datasets["drawn"]
+    label, extractor = next(iter(dataset.extractors.items()))
+    few = extractor.overall.model_copy(update={"frechet_limit": None, "is_biased": True})
+    without = dataset.model_copy(
+        update={"extractors": {label: extractor.model_copy(update={"overall": few})}}
+    )
+    report = made.report.model_copy(update={"datasets": {"drawn": without}})
+    text = Page(report_html(report, made.spec, pictures)).text
+    assert "endlessly many" not in text
+
+
+def test_papers_are_named_by_their_authors(page):
+    for key in ("basu2022", "namburi2022", "yamaguchi2024"):
+        assert key not in page.text
+    assert "Basu et al. 2022, Fig. 1" in page.text
+
+
 def test_the_page_can_be_heard_as_well_as_seen(page):
     names = [tag for tag, _ in page.tags]
     assert names.count("h1") == names.count("main") == 1
@@ -125,7 +145,7 @@ def test_the_table_holds_each_datasets_numbers(made, page):
         assert cells["Precision"] == f"{100 * found.precision:.1f}\u00a0%"
         assert cells["Recall"] == f"{100 * found.recall:.1f}\u00a0%"
         assert cells["Agreement"].startswith(f"{100 * dataset.classifier.agreement.value:.1f}")
-        assert "of 500" in cells["Told apart, dct"]
+        assert "of 250 of either side" in cells["Told apart, dct"]
 
 
 def test_every_class_of_every_dataset_is_in_a_table(page):

@@ -10,7 +10,7 @@ from factory.evaluate import prepare as module
 from factory.evaluate.prepare import BLOCK, dry_run, prepare
 from factory.sources.open import open_source
 from factory.spec import EvaluateSpec, SourceSpec, SpecError
-from factory.spec.evaluate import HELD_OUT
+from factory.spec.evaluate import HELD_OUT, Memorisation
 
 TEST = SourceSpec(split="test", num_images=60, seed=3)
 
@@ -109,6 +109,37 @@ def test_copies_are_looked_for_among_all_that_the_generator_saw_alone(
     assert "120 images" in larger.why_unchecked("all")
     without = {name: s for name, s in prepared.sources.items() if name != HELD_OUT}
     assert "calibrate" in replace(prepared, sources=without).why_unchecked("all")
+
+
+def test_what_no_generator_may_have_seen_cannot_be_what_it_saw(small_spec, tmp_path):
+    # The whole split that held_out is a part of, and that part itself.
+    for test in (SourceSpec(split="test"), SourceSpec(split="test", num_images=60)):
+        spec = small_spec({"one": TEST}, memorisation={"seen": test})
+        with pytest.raises(SpecError, match=r"memorisation\.seen: .* all 60 images of held_out"):
+            prepare(spec, str(tmp_path))
+    for fields in ({"held_out": None}, {"held_out": SourceSpec(num_images=60)}):
+        spec = small_spec({"one": TEST}, memorisation={"seen": SourceSpec(split="test")}, **fields)
+        prepare(spec, str(tmp_path))
+
+
+def test_what_will_not_be_judged_for_copies_is_said_beforehand(small_spec, tmp_path):
+    prepared = prepare(small_spec(dict.fromkeys("abcd", TEST)), str(tmp_path))
+    real = prepared.sources["real"]
+    more = real.seen | {"digest": "0" * 64, "num_images": 60_000}
+    seen = {"a": more, "b": real.seen, "c": more, "d": None}
+    sources = {name: replace(prepared.sources[name], trained_on=seen[name]) for name in seen}
+    prepared = replace(prepared, sources=prepared.sources | sources)
+    together, unknown = dry_run(prepared).warnings
+    assert together.startswith("a, c: will not be judged for copies: ")
+    assert "saw 60,000 real images" in together
+    assert "real is not that but 120 images" in together
+    assert unknown.startswith("d: ")
+    given = prepared.spec.model_copy(update={"memorisation": Memorisation(seen=SourceSpec())})
+    assert (
+        "memorisation.seen is not that but 120 images" in replace(prepared, spec=given).warnings[0]
+    )
+    unasked = prepared.spec.model_copy(update={"memorisation": None})
+    assert replace(prepared, spec=unasked).warnings == ()
 
 
 @pytest.mark.parametrize(

@@ -72,19 +72,49 @@ def test_what_is_low_depends_on_held_out_images(report, precision, recall, words
     ("value", "words"),
     [
         (0.030, "farther from the real images than held-out real ones are"),
-        (0.021, "as near to the real images as held-out real ones"),
+        (0.021, "as near to the real images as held-out real ones are"),
         (0.010, "nearer to the real images than held-out real ones are"),
     ],
 )
 def test_what_is_far_depends_on_held_out_images_and_on_chance(report, value, words):
     found = with_likeness(report, HELD_OUT, kernel_distance=kernel(0.020))
-    found = with_likeness(found, "drawn", kernel_distance=kernel(value))
+    found = with_likeness(found, "drawn", kernel_distance=kernel(value), precision=0.9, recall=0.9)
     assert words in headline(found, drawn(found))
+
+
+@pytest.mark.parametrize("value", [0.030, 0.021, 0.010])
+@pytest.mark.parametrize("precision", [0.9, 0.4])
+@pytest.mark.parametrize("recall", [0.9, 0.4])
+def test_no_headline_calls_near_what_lacks_something(report, value, precision, recall):
+    found = with_likeness(report, HELD_OUT, kernel_distance=kernel(0.020))
+    found = with_likeness(
+        found, "drawn", kernel_distance=kernel(value), precision=precision, recall=recall
+    )
+    words = headline(found, drawn(found))
+    is_lacking = min(precision, recall) < 0.9
+    assert ("as near" in words) == (value == 0.021 and not is_lacking)
+    assert ("missing" in words or "miss" in words or "no real image" in words) == is_lacking
+    assert ("though they look right" in words) == (value == 0.030 and not is_lacking)
+
+
+@pytest.mark.parametrize(
+    ("drawn_count", "held_out_count", "start"),
+    [
+        (250, 250, "farther"),
+        (249, 250, "as far as 249 images tell, "),
+        (10_000, 80, "as far as 80 held-out real images tell, "),
+    ],
+)
+def test_a_headline_of_few_images_says_so(report, drawn_count, held_out_count, start):
+    found = with_likeness(report, HELD_OUT, num_images=held_out_count, num_real=10_000)
+    found = with_likeness(found, "drawn", num_images=drawn_count, num_real=10_000)
+    assert headline(found, drawn(found)).startswith(start)
 
 
 def test_an_interval_that_is_wide_says_less(report):
     found = with_likeness(report, HELD_OUT, kernel_distance=kernel(0.020))
-    near = with_likeness(found, "drawn", kernel_distance=kernel(0.030, half=0.02))
+    covered = with_likeness(found, "drawn", precision=0.9, recall=0.9)
+    near = with_likeness(covered, "drawn", kernel_distance=kernel(0.030, half=0.02))
     assert "as near" in headline(near, drawn(near))
     unknown = with_likeness(found, "drawn", kernel_distance=Estimate(value=0.03))
     assert "real images than" not in headline(unknown, drawn(unknown))
@@ -92,7 +122,7 @@ def test_an_interval_that_is_wide_says_less(report):
 
 def test_without_held_out_images_nothing_is_called_low(alone):
     words = headline(alone, drawn(alone))
-    assert words == "farther from the real images than chance explains"
+    assert words == ("as far as 80 images tell, farther from the real images than chance explains")
     unknown = with_likeness(alone, "drawn", kernel_distance=None)
     assert headline(unknown, drawn(unknown)) == "the numbers alone do not say how close"
     assert not any("held-out real images:" in line for line in answer_lines(alone, drawn(alone)))
@@ -100,24 +130,35 @@ def test_without_held_out_images_nothing_is_called_low(alone):
 
 def test_each_line_has_its_numbers_and_their_reference(report):
     assert line_of(report, "Fréchet distance (efficientnet_lite0)") == (
-        "Fréchet distance (efficientnet_lite0): 13.0 (held-out real images: 1.00), of 80 images "
-        "against 80 real ones; endlessly many would have about 12.0 (0.000)."
+        "Fréchet distance (efficientnet_lite0), another such distance: 13.0 "
+        "(held-out real images: 1.00), of 80 images against 80 real ones; endlessly "
+        "many would have about 12.0 (0.000)."
     )
     assert line_of(report, "Kernel") == (
-        "Kernel distance \u00d710\u00b3: 12.0 (95 % interval 11.5 to 12.5); "
+        "Kernel distance \u00d710\u00b3, how far apart the sets lie in what a network sees, times "
+        "1,000 (0 but for chance where they are alike): 12.0 (95 % interval 11.5 to 12.5); "
         "held-out real images: 0.000 (\u22120.500 to 0.500)."
     )
-    assert "Precision 78.0 % (held-out real images: 90.0 %)" in line_of(report, "Precision")
-    assert "Recall 44.1 % (90.0 %)" in line_of(report, "Precision")
+    assert line_of(report, "Look right") == (
+        "Look right: 78.0 % (held-out real images: 90.0 %) lie among real images (precision). "
+        "Show the variety: 44.1 % (90.0 %) of the real images lie among them (recall)."
+    )
     assert "78.0 % (95 % interval 76.0 to 80.0)" in line_of(report, "A classifier")
     assert "0.500 nats (0.200)" in line_of(report, "A classifier")
+    assert "1.39 if all 4 classes look alike" in line_of(report, "A classifier")
+
+
+def test_what_is_plain_comes_first_and_what_is_for_experts_last(report):
+    starts = ("Look right", "Can be told", "No evidence", "A classifier", "Kernel", "Fréchet")
+    lines = answer_lines(report, drawn(report))
+    assert [line.startswith(start) for line, start in zip(lines, starts, strict=True)] == [True] * 6
 
 
 def test_a_distance_of_too_few_images_is_not_taken_at_its_word(report):
     few = with_likeness(report, "drawn", is_biased=True, frechet_limit=None)
     assert "too few for 16 features" in line_of(few, "Fréchet")
     none = with_likeness(report, "drawn", frechet_distance=None, precision=None)
-    assert "80 images are too few" in line_of(none, "Precision")
+    assert "80 images are too few" in line_of(none, "Look right")
     assert not any(line.startswith("Fréchet") for line in answer_lines(none, drawn(none)))
 
 
@@ -129,7 +170,7 @@ def test_told_apart_is_what_chance_does_not_explain(report, low, start):
     result = DetectionResult(domain="dct", accuracy=accuracy, num_train=300, num_test=100)
     line = line_of(with_dataset(report, "drawn", detection={"dct": result}), start)
     assert "55.0 % (95 % interval" in line
-    assert "200 images" in line
+    assert "of 100 of them and as many real ones" in line
 
 
 def test_the_more_telling_domain_is_the_one_that_is_named(report):
