@@ -22,7 +22,10 @@ from factory.spec import Resources, SpecError
         ({"min_actors": 2 * AT_ONCE}, 1000, (2 * AT_ONCE, 1000)),
     ],
 )
-def test_a_pool_on_a_cluster_asks_for_more_than_there_is(ray_cluster, asked, num_tasks, expected):
+def test_a_pool_on_a_cluster_asks_for_more_than_there_is(
+    ray_cluster, monkeypatch, asked, num_tasks, expected
+):
+    monkeypatch.setattr(cluster, "_is_private", lambda: False)
     resources = Resources(**asked)
     assert ActorShape(resources, threads=1).pool(resources, num_tasks=num_tasks) == expected
 
@@ -32,10 +35,7 @@ def test_a_pool_on_a_cluster_asks_for_more_than_there_is(ray_cluster, asked, num
     ("asked", "num_tasks", "expected"),
     [({}, 1000, (1, 2)), ({"min_actors": 2}, 1000, (2, 2)), ({"max_actors": 8}, 1, (1, 1))],
 )
-def test_a_pool_on_this_machine_takes_what_there_is(
-    ray_cluster, monkeypatch, asked, num_tasks, expected
-):
-    monkeypatch.setattr(cluster, "_is_private", lambda: True)
+def test_a_pool_on_this_machine_takes_what_there_is(ray_cluster, asked, num_tasks, expected):
     resources = Resources(**asked)
     assert ActorShape(resources, threads=1).pool(resources, num_tasks=num_tasks) == expected
 

@@ -19,6 +19,8 @@ from factory.tune.search import search, share
 from factory.tune.space import combinations
 from tests.tune import planted
 
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+
 PROJECT = Path(__file__).parents[2]
 
 
