@@ -177,10 +177,6 @@ def run(
     started = time.monotonic()
     store = prepared.store
     store.check_makeable()
-    if prepared.num_pending:
-        _LOG.info(
-            "drawing %d images in %d shards", prepared.num_images_pending, prepared.num_pending
-        )
     # A cluster that does not answer is found out before the root is claimed.
     with connect(address) if prepared.num_pending else nullcontext():
         opened, mended = open_root(prepared)

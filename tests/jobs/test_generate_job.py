@@ -36,7 +36,9 @@ finally:
     with open(seen, "w") as file:
         json.dump([sorted({HEAVY!r} & set(sys.modules)), time.process_time()], file)
 """
-PROGRESS = r"[\d,]+ of [\d,]+ images, [\d,.]+ images/s, .+ gone, .+ to go"
+PROGRESS = (
+    r"[\d,]+ of [\d,]+ images, (starting|[^,]+ gone|[\d,.]+ images/s, [^,]+ gone, [^,]+ to go)"
+)
 GOES_ON = "stopped; the same command goes on from here"
 
 
@@ -341,10 +343,12 @@ def test_ctrl_c_says_how_to_go_on_leaves_no_process_and_loses_nothing(
     endless = {"num_images": 10_000_000}
     words = [*small(tiny_model, "num_images=10000000"), "--root", tmp_path]
     with started(*words, stderr=subprocess.PIPE, start_new_session=True) as job:
-        first = job.stderr.readline()  # a progress line: some shards are made
+        starting = job.stderr.readline()
+        first = job.stderr.readline()  # some shards are made
         children = psutil.Process(job.pid).children(recursive=True)
         os.killpg(job.pid, signal.SIGINT)  # as a terminal does
         out, rest = job.communicate(timeout=120)
+    assert starting.endswith("starting\n")
     assert re.fullmatch(PROGRESS, first.strip())
     assert (job.returncode, out) == (1, "")
     *progress, last = rest.splitlines()
