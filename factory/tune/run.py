@@ -13,10 +13,9 @@ from factory.spec import JobError, TuneSpec
 from factory.store import Store
 from factory.tune.final import compare_chosen, named_mixes
 from factory.tune.pages import save_report
-from factory.tune.point import SEARCH_FOLDER
 from factory.tune.prepare import Prepared
 from factory.tune.report import Tried, best_of, confirmed_trials, make_report
-from factory.tune.results import ASKED_NAME, ConfirmedTrial, TuneReport
+from factory.tune.results import ConfirmedTrial, TuneReport
 from factory.tune.search import Shared, follow_training, make_images, search, share, train_wide
 from factory.tune.space import with_config
 from factory.tune.trial import Score, train
@@ -41,18 +40,19 @@ def run(prepared: Prepared, address: str | None = None) -> TuneReport:
     started = time.monotonic()
     store, spec = Store(prepared.root), prepared.spec
     store.check_makeable()
-    asked = spec.model_dump_json(indent=1).encode()
-    for name in (ASKED_NAME, f"{SEARCH_FOLDER}/{ASKED_NAME}"):
-        store.put(name, asked)
     num_bytes = prepared.whole.images.nbytes + prepared.data.validation.images.nbytes
     with connect(address, object_store_bytes=int(_STORE_MARGIN * num_bytes)):
         shared = share(prepared, make_images, train)
-        tried, failures = search(prepared, shared)
-        confirmed, retrained = _confirm(prepared, shared, best_of(tried, spec.confirm.top))
-        chosen, counts = confirmed[0].config, prepared.whole.class_counts
-        images = {name: shared.images(c, counts) for name, c in named_mixes(chosen).items()}
-        final = compare_chosen(prepared, chosen, images)
-        drawn: int = ray.get(shared.maker.drawn.remote())
+        try:
+            tried, failures = search(prepared, shared)
+            confirmed, retrained = _confirm(prepared, shared, best_of(tried, spec.confirm.top))
+            chosen, counts = confirmed[0].config, prepared.whole.class_counts
+            images = {name: shared.images(c, counts) for name, c in named_mixes(chosen).items()}
+            final = compare_chosen(prepared, chosen, images)
+            drawn: int = ray.get(shared.maker.drawn.remote())
+        finally:
+            # Tune keeps what trials were given, and so the maker, as long as the connection.
+            ray.kill(shared.maker)
     report = make_report(
         prepared,
         tried,

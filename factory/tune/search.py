@@ -23,9 +23,11 @@ from factory.cluster import ActorShape
 from factory.generate.prepare import prepare as prepare_images
 from factory.generate.run import run as run_generate
 from factory.spec import GenerateSpec, JobError, TuneSpec
-from factory.tune.point import ARM, RealData, images_needed, images_spec
+from factory.store import Store
+from factory.tune.point import ARM, SEARCH_FOLDER, RealData, images_needed, images_spec
 from factory.tune.prepare import Prepared, images_key, num_trials
 from factory.tune.report import Tried
+from factory.tune.results import ASKED_NAME
 from factory.tune.searchers import (
     DONE,
     METRIC,
@@ -116,11 +118,16 @@ class Shared:
 def share(prepared: Prepared, make: Make, train: Train) -> Shared:
     """Put the real images into the object store, and start the process that has images drawn.
 
+    What is asked is put into the root; by it trainings know that they see the driver's root.
+
     Args:
         prepared: the search.
         make: makes datasets.
         train: trains one classifier.
     """
+    store, asked = Store(prepared.root), prepared.spec.model_dump_json(indent=1).encode()
+    for name in (ASKED_NAME, f"{SEARCH_FOLDER}/{ASKED_NAME}"):
+        store.put(name, asked)
     folders = {
         key: prepared.datasets[fingerprint].folder
         for key, fingerprint in prepared.fingerprints.items()

@@ -15,8 +15,9 @@ from factory.generate.prepare import prepare as prepare_images
 from factory.spec import ClassifySpec, GenerateSpec, JobError, load_spec
 from factory.tune.prepare import count_images, prepare
 from factory.tune.run import run
-from factory.tune.search import search, share
+from factory.tune.search import make_images, search, share
 from factory.tune.space import combinations
+from factory.tune.trial import train
 from tests.tune import planted
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
@@ -99,11 +100,15 @@ def test_second_run_draws_and_trains_nothing(searched):
     assert json.loads((root / "report.json").read_text()) == again.model_dump(mode="json")
 
 
+def shared_by(prepared, make, train):
+    return prepared, share(prepared, make, train)
+
+
 def find(striped_search, tmp_path, **settings):
     """Trials of a search for the planted optimum."""
     spec = striped_search(space=planted.SPACE, search=settings)
     prepared = prepare(spec, str(tmp_path))
-    tried, failures = search(prepared, share(prepared, planted.make, planted.train))
+    tried, failures = search(*shared_by(prepared, planted.make, planted.train))
     assert not failures
     return tried
 
@@ -114,12 +119,13 @@ def test_grid_finds_the_planted_optimum(ray_cluster, striped_search, tmp_path):
         | {"generate.generator.guidance_scale": [1.0, 2.5], "arm.mix.multiplier": [2.0, 3.0]}
     )
     prepared = prepare(spec, str(tmp_path))
-    tried, _ = search(prepared, share(prepared, planted.make, planted.train))
+    tried, _ = search(*shared_by(prepared, planted.make, planted.train))
     assert len(tried) == 16
     best = max(tried, key=lambda trial: trial.accuracy)
     assert (best.config, best.accuracy) == (planted.BEST, 1.0)
 
 
+@pytest.mark.slow
 def test_optuna_comes_near_the_planted_optimum_in_forty_trials(
     ray_cluster, striped_search, tmp_path
 ):
@@ -135,7 +141,7 @@ def test_asha_stops_the_worse_and_keeps_the_best(ray_cluster, striped_search, tm
         search={"scheduler": "asha", "grace": 0.5, "reduction_factor": 2, "max_concurrent": 1},
     )
     prepared = prepare(spec, str(tmp_path))
-    tried, _ = search(prepared, share(prepared, planted.make, planted.train))
+    tried, _ = search(*shared_by(prepared, planted.make, planted.train))
     stopped = [trial for trial in tried if not trial.scores]
     assert len(tried) == 8
     assert 0 < len(stopped) < 8
@@ -151,15 +157,16 @@ def test_a_configuration_that_fails_is_named_and_the_others_go_on(
     spec = striped_search(
         space={"training.learning_rate": [0.05, 1e30]}, training={"num_steps": 60, "batch_size": 16}
     )
-    report = run(prepare(spec, str(tmp_path)))
-    assert list(report.failures) == ["2: learning_rate 1e+30"]
-    assert "TrainingFailed" in report.failures["2: learning_rate 1e+30"]
-    assert report.chosen == {"training.learning_rate": 0.05}
+    tried, failures = search(*shared_by(prepare(spec, str(tmp_path)), make_images, train))
+    assert list(failures) == ["2: learning_rate 1e+30"]
+    assert "TrainingFailed" in failures["2: learning_rate 1e+30"]
+    assert [trial.config for trial in tried] == [{"training.learning_rate": 0.05}]
     everything = striped_search(space={"training.learning_rate": [1e30]})
     with pytest.raises(JobError, match="no configuration"):
         run(prepare(everything, str(tmp_path)))
 
 
+@pytest.mark.slow
 def test_killed_search_goes_on_without_repeating_what_is_done(
     ray_cluster, striped_search, tmp_path
 ):
@@ -173,11 +180,13 @@ def test_killed_search_goes_on_without_repeating_what_is_done(
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    while process.poll() is None and len(list(root.glob("search/trials/*.json"))) < 3:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=0.05)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    try:
+        while process.poll() is None and len(list(root.glob("search/trials/*.json"))) < 3:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=0.05)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
     done = {path: path.read_bytes() for path in root.glob("search/trials/*.json")}
     assert 3 <= len(done) < 8
     report = run(prepare(spec, str(root)))
