@@ -16,6 +16,8 @@ from factory.spec import Arm, ClassifySpec, Match, SourceSpec, SpecError, finger
 
 Indices = NDArray[np.int64]
 
+_HELD_OUT_FIELD = "training.validation"
+
 
 class Part(NamedTuple):
     """Images that are shuffled together."""
@@ -179,12 +181,11 @@ def _cut_validation(
     validation = spec.training.validation
     if validation is None or validation.of == "real":
         return Chosen(mixed.real, mixed.synthetic), None
-    seed = hash_seed(spec.seed, "validation")
-    real = draw_share(mixed.real, sources.real, validation.fraction, seed=seed)
+    real = _draw_share(mixed.real, sources.real, validation.fraction, seed=spec.seed)
     synthetic = mixed.synthetic[:0]
     if key is not None:
         source = sources.synthetic[key]
-        synthetic = draw_share(mixed.synthetic, source, validation.fraction, seed=seed)
+        synthetic = _draw_share(mixed.synthetic, source, validation.fraction, seed=spec.seed)
     train = Chosen(
         mixed.real[~np.isin(mixed.real, real)],
         mixed.synthetic[~np.isin(mixed.synthetic, synthetic)],
@@ -195,12 +196,28 @@ def _cut_validation(
     names = sources.real.class_names
     counts = np.bincount(labels, minlength=len(names)).tolist()
     left = dict(zip(names, counts, strict=True))
-    check_held_out(left, num_held_out=len(real) + len(synthetic))
+    _check_held_out(left, len(real) + len(synthetic), field=_HELD_OUT_FIELD)
     return train, Chosen(real, synthetic)
 
 
-def draw_share(indices: Indices, source: Source, fraction: float, *, seed: int) -> Indices:
+def hold_out(
+    source: Source, fraction: float, *, seed: int, field: str = _HELD_OUT_FIELD
+) -> tuple[Source, Source]:
+    """What is left of a source, and a share of each of its classes, rounded.
+
+    Raises:
+        SpecError: beginning with `field`, if no image is held out, or no image of a class is left.
+    """
+    everything = np.arange(len(source))
+    held = _draw_share(everything, source, fraction, seed=seed)
+    left = source.take(np.setdiff1d(everything, held))
+    _check_held_out(left.class_counts, len(held), field=field)
+    return left, source.take(np.sort(held))
+
+
+def _draw_share(indices: Indices, source: Source, fraction: float, *, seed: int) -> Indices:
     """A share of each class, rounded; an image that occurs twice is drawn once, for all copies."""
+    seed = hash_seed(seed, "validation")
     unique = np.unique(indices)
     drawn = []
     for label, class_name in enumerate(source.class_names):
@@ -210,19 +227,8 @@ def draw_share(indices: Indices, source: Source, fraction: float, *, seed: int) 
     return np.concatenate(drawn)
 
 
-def check_held_out(
-    left: Mapping[str, int], *, num_held_out: int, field: str = "training.validation"
-) -> None:
-    """Refuse a validation share that takes a class's last image, or none at all.
-
-    Args:
-        left: class -> images that are left to train on.
-        num_held_out: images for validation.
-        field: what the message begins with.
-
-    Raises:
-        SpecError: naming the classes.
-    """
+def _check_held_out(left: Mapping[str, int], num_held_out: int, *, field: str) -> None:
+    """Refuse a share that takes a class's last image, or none at all."""
     empty = [name for name, count in left.items() if count == 0]
     if empty or not num_held_out:
         raise SpecError(

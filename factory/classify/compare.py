@@ -10,14 +10,7 @@ from numpy.typing import NDArray
 from factory.classify import leakage
 from factory.classify.arms import PreparedArm, baseline_name
 from factory.classify.prepare import Prepared, record_name
-from factory.classify.results import (
-    HTML_NAME,
-    ArmResult,
-    ClassifyReport,
-    TrialRecord,
-    Verdict,
-    ZeroShotResult,
-)
+from factory.classify.results import ArmResult, ClassifyReport, TrialRecord, Verdict, ZeroShotResult
 from factory.classify.train import TrainingFailed
 from factory.classify.words import mix_in_words, network_in_words, training_in_words
 from factory.metrics.classification import calibration, confusion, is_correct, macro_f1
@@ -28,6 +21,7 @@ from factory.metrics.evidence import (
     score_interval,
     seed_interval,
 )
+from factory.pages.folder import HTML_NAME
 from factory.sources.summary import summarize
 from factory.spec import JobError
 from factory.store import Store

@@ -5,26 +5,15 @@ from collections.abc import Mapping
 
 from factory.classify.findings import MOST_COMPARED
 from factory.classify.leakage import seen_in_words
-from factory.classify.pictures import NUM_EXAMPLES, draw_pictures
-from factory.classify.prepare import Prepared
-from factory.classify.results import HTML_NAME, REPORT_NAME, ClassifyReport, Verdict
+from factory.classify.pictures import NUM_EXAMPLES
+from factory.classify.results import ClassifyReport, Verdict
 from factory.metrics.evidence import POWER, Interval
 from factory.pages.looks import REAL, SYNTHETIC
 from factory.pages.page import render_page
 from factory.spec import ClassifySpec
-from factory.store import Store
 
 _SIGNS = {"helps": "▲", "no evidence": "●", "hurts": "▼"}
 """Outcome -> what marks it beside its colour."""
-
-
-def save_report(store: Store, prepared: Prepared, report: ClassifyReport) -> None:
-    """Put report.json, report.html and its pictures, as pictures/*.png, into the root."""
-    pictures = draw_pictures(report, prepared.sources)
-    for name, data in pictures.items():
-        store.put(f"pictures/{name}.png", data)
-    store.put(HTML_NAME, report_html(report, prepared.spec, pictures).encode())
-    store.put(REPORT_NAME, report.model_dump_json(indent=1).encode())
 
 
 def report_html(report: ClassifyReport, spec: ClassifySpec, pictures: Mapping[str, bytes]) -> str:

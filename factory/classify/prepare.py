@@ -2,13 +2,10 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from factory.classify.arms import (
     PreparedArm,
     Sources,
-    check_held_out,
-    draw_share,
+    hold_out,
     prepare_arms,
     synthetic_name,
 )
@@ -18,9 +15,8 @@ from factory.classify.schedule import images_per_step
 from factory.classify.weights import pin_weights
 from factory.classify.words import mix_in_words
 from factory.records import refuse_dataset
-from factory.seeds import hash_seed
 from factory.sources.mix import synthetic_needed
-from factory.sources.named import align_named, check_size, open_named
+from factory.sources.named import fit_named, open_named
 from factory.sources.source import Source
 from factory.sources.summary import summarize
 from factory.spec import ClassifySpec, SpecError
@@ -91,8 +87,11 @@ def prepare(spec: ClassifySpec, root: str) -> Prepared:
     empty = [name for name, count in whole.class_counts.items() if count == 0]
     if empty:
         raise SpecError(f"real: {whole.name} holds no images of {empty}; nothing can learn them")
-    test = _fit("test", opened, whole)
-    real, validation = _hold_out(spec, whole)
+    test = fit_named("test", opened, whole)
+    real, validation = whole, None
+    held_out = spec.training.validation
+    if held_out is not None and held_out.of == "real":
+        real, validation = hold_out(whole, held_out.fraction, seed=spec.seed)
     synthetic = _open_synthetic(spec, real)
     refuse_leaks(spec.test, opened, {name: source.trained_on for name, source in synthetic.items()})
     overlap = count_overlap(test, whole, synthetic)
@@ -126,26 +125,6 @@ def dry_run(prepared: Prepared) -> ClassifyDryRun:
     )
 
 
-def _fit(field: str, source: Source, real: Source) -> Source:
-    """`source` with its labels in the order of `real`'s, checked to have images of its size."""
-    aligned = align_named(field, source, real)
-    check_size(field, aligned, real)
-    return aligned
-
-
-def _hold_out(spec: ClassifySpec, real: Source) -> tuple[Source, Source | None]:
-    validation = spec.training.validation
-    if validation is None or validation.of == "mix":
-        return real, None
-    everything = np.arange(len(real))
-    seed = hash_seed(spec.seed, "validation")
-    held = draw_share(everything, real, validation.fraction, seed=seed)
-    rest = np.setdiff1d(everything, held)
-    left = real.take(rest)
-    check_held_out(left.class_counts, num_held_out=len(held))
-    return left, real.take(np.sort(held))
-
-
 def _open_synthetic(spec: ClassifySpec, real: Source) -> dict[str, Source]:
     """The synthetic sources that arms take images of, read no further than they are needed."""
     most: dict[str, dict[str, int]] = {}
@@ -159,5 +138,5 @@ def _open_synthetic(spec: ClassifySpec, real: Source) -> dict[str, Source]:
     for key, counts in most.items():
         field = f"synthetic.{key}"
         source = open_named(field, spec.synthetic[key], images_per_class=counts)
-        opened[key] = _fit(field, source, real)
+        opened[key] = fit_named(field, source, real)
     return opened

@@ -6,11 +6,6 @@ from factory.records import Device
 from factory.sources.summary import SourceSummary
 from factory.spec import Arm, Frozen
 
-ASKED_NAME = "asked.json"
-"""The spec of the last run; by it actors know that they see the driver's root."""
-REPORT_NAME = "report.json"
-HTML_NAME = "report.html"
-
 
 class Epoch(Frozen):
     """One row of a learning curve."""

@@ -14,14 +14,16 @@ from ray.train.torch import TorchTrainer
 
 from factory.classify.arms import PreparedArm, Sources
 from factory.classify.compare import make_report
-from factory.classify.pages import save_report, verdict_sentence
+from factory.classify.pages import report_html, verdict_sentence
+from factory.classify.pictures import draw_pictures
 from factory.classify.prepare import Prepared, record_name
-from factory.classify.results import ASKED_NAME, ClassifyReport, Epoch, TrialRecord
+from factory.classify.results import ClassifyReport, Epoch, TrialRecord
 from factory.classify.train import Workers
 from factory.classify.trial import Trial
 from factory.classify.zero_shot import zero_shot_result
 from factory.cluster import ActorShape, connect, map_on_actors
 from factory.diffusion.device import pick_device
+from factory.pages.folder import ASKED_NAME, save_report
 from factory.progress import duration
 from factory.spec import ClassifySpec
 from factory.store import Store
@@ -79,7 +81,8 @@ def run(prepared: Prepared, address: str | None = None) -> ClassifyReport:
         failures=failures,
         seconds=time.monotonic() - started,
     )
-    save_report(store, prepared, report)
+    pictures = draw_pictures(report, prepared.sources)
+    save_report(store, report, report_html(report, spec, pictures), pictures)
     for verdict in report.verdicts:
         _LOG.info("%s", verdict_sentence(verdict, spec.confidence))
     _LOG.info("look at %s", report.html)

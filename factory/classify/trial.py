@@ -13,10 +13,11 @@ import torch
 
 from factory.classify.arms import PreparedArm, Sources
 from factory.classify.prepare import classifier_folder, record_name
-from factory.classify.results import ASKED_NAME, Epoch, TrialRecord
+from factory.classify.results import Epoch, TrialRecord
 from factory.classify.schedule import step_sizes
 from factory.classify.train import Task, Trainer, Workers
 from factory.diffusion.device import describe
+from factory.pages.folder import ASKED_NAME
 from factory.records import chain_trained_on
 from factory.seeds import hash_seed
 from factory.spec import ClassifySpec

@@ -19,7 +19,7 @@ from factory.evaluate.findings import (
 from factory.evaluate.looks import CLASS_COLORS, STATISTICS
 from factory.evaluate.maps import MOST_POINTS
 from factory.evaluate.pictures import NUM_CLASSES
-from factory.evaluate.results import HTML_NAME, REPORT_NAME, EvaluateReport
+from factory.evaluate.results import EvaluateReport
 from factory.evaluate.words import (
     answer_lines,
     answers,
@@ -32,17 +32,6 @@ from factory.evaluate.words import (
 from factory.pages.page import render_page
 from factory.sources.trained_on import seen_in_words
 from factory.spec import EvaluateSpec
-from factory.store import Store
-
-
-def save_report(
-    store: Store, report: EvaluateReport, spec: EvaluateSpec, pictures: Mapping[str, bytes]
-) -> None:
-    """Put report.json, report.html and its pictures, as pictures/*.png, into the root."""
-    for name, data in pictures.items():
-        store.put(f"pictures/{name}.png", data)
-    store.put(HTML_NAME, report_html(report, spec, pictures).encode())
-    store.put(REPORT_NAME, report.model_dump_json(indent=1).encode())
 
 
 def report_html(report: EvaluateReport, spec: EvaluateSpec, pictures: Mapping[str, bytes]) -> str:

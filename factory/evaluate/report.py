@@ -4,9 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from factory.diffusion.device import describe, pick_device
 from factory.evaluate.prepare import Prepared
-from factory.evaluate.results import HTML_NAME, DatasetResult, EvaluateReport
+from factory.evaluate.results import DatasetResult, EvaluateReport
 from factory.images import pixel_digest
 from factory.metrics.detection import fewest_images
+from factory.pages.folder import HTML_NAME
 from factory.sources.source import Source
 from factory.sources.summary import summarize
 from factory.spec.evaluate import HELD_OUT

@@ -6,11 +6,6 @@ from factory.records import Device
 from factory.sources.summary import SourceSummary
 from factory.spec import Frozen, Series
 
-ASKED_NAME = "asked.json"
-"""The spec of the last run; by it actors know that they see the driver's root."""
-REPORT_NAME = "report.json"
-HTML_NAME = "report.html"
-
 
 class Estimate(Frozen):
     """A measured value, and where it would lie if all were done again."""

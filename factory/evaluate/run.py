@@ -12,14 +12,15 @@ from factory.cluster import connect, map_on_actors
 from factory.diffusion.device import pick_device
 from factory.evaluate.findings import synthetic_datasets
 from factory.evaluate.measure import Measure
-from factory.evaluate.pages import save_report
+from factory.evaluate.pages import report_html
 from factory.evaluate.pictures import draw_pictures
 from factory.evaluate.prepare import BLOCK, Prepared
 from factory.evaluate.report import make_report
-from factory.evaluate.results import ASKED_NAME, DatasetResult, EvaluateReport
+from factory.evaluate.results import DatasetResult, EvaluateReport
 from factory.evaluate.side_by_side import classifiers_at_work, reconstructions
 from factory.evaluate.words import headline
 from factory.evaluate.work import Worker, read_look, small_name
+from factory.pages.folder import ASKED_NAME, save_report
 from factory.progress import Progress
 from factory.spec import JobError
 from factory.store import Store
@@ -106,7 +107,7 @@ def run(prepared: Prepared, address: str | None = None) -> EvaluateReport:
         reconstructions=reconstructions(prepared),
         grad_cam=classifiers_at_work(prepared),
     )
-    save_report(store, report, spec, pictures)
+    save_report(store, report, report_html(report, spec, pictures), pictures)
     for name, dataset in synthetic_datasets(report).items():
         _LOG.info("%s: %s", name, headline(report, dataset))
     _LOG.info("look at %s", report.html)

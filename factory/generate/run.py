@@ -128,12 +128,12 @@ class _ShardActor:
                 return {"record": self._recorded(shard).model_dump_json(), "failure": ""}
             except Exception as error:  # noqa: BLE001 - the one place: a failure becomes a row
                 if attempt == ATTEMPTS or isinstance(error, (ShardUnfilled, OtherDevice)):
-                    return self._failed(_failure(shard, error))
+                    return self._given_up(_failure(shard, error))
         raise AssertionError("unreachable")
 
     def give_up(self, row: dict[str, int], error: str) -> dict[str, str]:
         """The row of a shard in which processes keep dying."""
-        return self._failed(_failed(int(row["shard"]), error))
+        return self._given_up(_failed(int(row["shard"]), error))
 
     def _recorded(self, shard: int) -> ShardRecord:
         before = self._make.seconds_loading
@@ -142,7 +142,7 @@ class _ShardActor:
             self._metrics.add(record, seconds_loading=self._make.seconds_loading - before)
         return record
 
-    def _failed(self, failure: Failure) -> dict[str, str]:
+    def _given_up(self, failure: Failure) -> dict[str, str]:
         self._metrics.add_failure()
         return {"record": "", "failure": failure.model_dump_json()}
 

@@ -10,15 +10,13 @@ from typing import Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from factory.metrics.evidence import Comparison, Interval
+from factory.pages.folder import ASKED_NAME, REPORT_NAME
 from factory.records import read_root
 from factory.sources.open import open_source
 from factory.sources.parts import align
 from factory.sources.summary import SourceSummary
 from factory.spec import Arm, SourceSpec, SpecError
 from factory.store import Store
-
-REPORT_NAME = "report.json"
-ASKED_NAME = "asked.json"
 
 
 class _Part(BaseModel):

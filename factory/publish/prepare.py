@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from factory.cli import absolute_root
+from factory.pages.folder import REPORT_NAME
 from factory.publish.licences import check_licences
-from factory.publish.measured import REPORT_NAME
 from factory.records import SPEC_NAME
 from factory.sources.promise import OpenedRoot, open_dataset
 from factory.spec import PublishSpec, SpecError

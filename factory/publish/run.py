@@ -7,12 +7,12 @@ from pathlib import Path
 
 from huggingface_hub import get_token
 
+from factory.pages.folder import REPORT_NAME
 from factory.publish.checked import Checked, check_root
 from factory.publish.export import Exported, export_images
 from factory.publish.facts import Facts, gather_facts
 from factory.publish.gates import find_refusals, refuse
 from factory.publish.layout import Layout, lay_out
-from factory.publish.measured import REPORT_NAME
 from factory.publish.prepare import Prepared
 from factory.publish.push import Pushed, push
 from factory.spec import Frozen, PublishSpec, SpecError

@@ -31,6 +31,17 @@ def align_named(field: str, source: Source, real: Source, *, remedy: str = "") -
         raise SpecError(f"{field}: {error}{remedy}") from None
 
 
+def fit_named(field: str, source: Source, real: Source) -> Source:
+    """`source` with its labels in the order of `real`'s, checked to have images of its size.
+
+    Raises:
+        SpecError: beginning with the field, if class names or sizes differ.
+    """
+    aligned = align_named(field, source, real)
+    check_size(field, aligned, real)
+    return aligned
+
+
 def check_size(field: str, source: Source, real: Source) -> None:
     """Refuse images of another size or of other channels than `real`'s.
 

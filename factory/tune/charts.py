@@ -14,8 +14,8 @@ from factory.pages.looks import BASELINE, QUIET, Look, pick_looks, shorten
 from factory.spec import Parameter, Range
 from factory.tune import findings
 from factory.tune.results import TrialResult, TuneReport
-from factory.tune.space import values
-from factory.tune.words import column_names, money, value_in_words
+from factory.tune.space import value_in_words, values
+from factory.tune.words import column_names, money
 
 _CHOSEN = Look(pick_looks(2)[0].color, "*")
 _TRIAL = Look(pick_looks(2)[1].color, "o")
@@ -148,13 +148,13 @@ def _place_values(
         elif parameter.log:
             _scale_log(axes)
         return places
-    words = list(dict.fromkeys(value_in_words(path, value) for value in parameter))
+    words = list(dict.fromkeys(value_in_words(value) for value in parameter))
     long = len(words) > 1 and sum(len(word) for word in words) > 30
     angle = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if long else {}
     axes.set_xticks(range(len(words)), [shorten(word, 18) for word in words], **angle)
     axes.set_xlim(-0.5, len(words) - 0.5)
     axes.grid(visible=False, axis="x")
-    return {t.number: words.index(value_in_words(path, t.config[path])) for t in trials}
+    return {t.number: words.index(value_in_words(t.config[path])) for t in trials}
 
 
 def _is_number(parameter: Parameter) -> bool:

@@ -41,10 +41,7 @@ class Final(NamedTuple):
 
 
 def named_mixes(chosen: Config) -> dict[str, Config]:
-    """Arm -> its configuration; the default mix is left out where it was chosen.
-
-    An empty configuration is the default mix.
-    """
+    """Arm of the final comparison -> its configuration; an empty one is the default mix."""
     return {CHOSEN_ARM: chosen, DEFAULT_ARM: {}}
 
 
@@ -98,6 +95,7 @@ def final_spec(
         name=spec.name,
         real=spec.real,
         test=spec.test,
+        # A mix that may hold synthetic images wants a source of them, even where it takes none.
         synthetic=sources or {"none": synthetic_source(spec, "out")},
         arms={REAL_ARM: Arm(mix=RealMix()), **arms},
         classifier=configured.classifier,

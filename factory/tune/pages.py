@@ -6,29 +6,18 @@ from collections.abc import Mapping
 from factory.classify.pages import percent_range, verdict_sentence
 from factory.pages.page import render_page
 from factory.spec import TuneSpec
-from factory.store import Store
 from factory.tune.findings import cost_front, drawing_cost_per_1000, expenses, ranked
-from factory.tune.pictures import draw_pictures
-from factory.tune.results import CHOSEN_ARM, HTML_NAME, REPORT_NAME, TuneReport
+from factory.tune.results import CHOSEN_ARM, TuneReport
+from factory.tune.space import value_in_words
 from factory.tune.words import (
     column_names,
     default_in_words,
     money,
     parameter_in_words,
-    value_in_words,
 )
 
 MOST_OPEN = 30
 """Trials that the page shows at once; the others have to be unfolded."""
-
-
-def save_report(store: Store, spec: TuneSpec, report: TuneReport) -> None:
-    """Put report.json, report.html and its pictures, as pictures/*.png, into the root."""
-    pictures = draw_pictures(report, spec)
-    for name, data in pictures.items():
-        store.put(f"pictures/{name}.png", data)
-    store.put(HTML_NAME, report_html(report, spec, pictures).encode())
-    store.put(REPORT_NAME, report.model_dump_json(indent=1).encode())
 
 
 def report_html(report: TuneReport, spec: TuneSpec, pictures: Mapping[str, bytes]) -> str:

@@ -7,7 +7,7 @@ from factory.classify.arms import Sources
 from factory.classify.weights import pin_weights
 from factory.inputs import open_start
 from factory.sources.mix import synthetic_needed
-from factory.sources.named import align_named, check_size, open_named
+from factory.sources.named import fit_named, open_named
 from factory.sources.source import Source
 from factory.spec import ClassifySpec, GenerateSpec, SourceSpec, TuneSpec, Validation
 
@@ -126,8 +126,6 @@ def open_sources(spec: TuneSpec, data: RealData, images: str | None) -> Sources:
         needed = images_needed(spec, data.real.class_counts)
         source = synthetic_source(spec, images)
         opened = open_named("generate", source, images_per_class=needed)
-        aligned = align_named("generate", opened, data.real)
-        check_size("generate", aligned, data.real)
-        synthetic[_SYNTHETIC] = aligned
+        synthetic[_SYNTHETIC] = fit_named("generate", opened, data.real)
     _, weights = pin_weights(spec.classifier)
     return Sources(data.real, data.validation, data.validation, synthetic, weights)

@@ -4,15 +4,12 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-import numpy as np
-
-from factory.classify.arms import check_held_out, draw_share
+from factory.classify.arms import hold_out
 from factory.classify.leakage import MOST_OVERLAP, count_common, count_overlap, refuse_leaks
 from factory.classify.weights import pin_weights
 from factory.records import refuse_dataset, take_inventory
 from factory.resolve import Resolved, resolve
-from factory.seeds import hash_seed
-from factory.sources.named import align_named, check_size, open_named
+from factory.sources.named import fit_named, open_named
 from factory.sources.source import Source
 from factory.sources.summary import SourceSummary, summarize
 from factory.spec import Frozen, SpecError, TuneSpec, fingerprint
@@ -111,7 +108,7 @@ def prepare(spec: TuneSpec, root: str) -> Prepared:
     refuse_dataset(Store(root), job="tune")
     check_space(spec)
     whole, opened = open_named("real", spec.real), open_named("test", spec.test)
-    test = _fit("test", opened, whole)
+    test = fit_named("test", opened, whole)
     data = _hold_out(spec, whole)
     overlap = count_overlap(test, whole, {})["real"]
     _check_apart(data, test)
@@ -178,23 +175,13 @@ def count_images(dataset: Dataset) -> int:
     return sum(record.num_samples for record in records.values())
 
 
-def _fit(field: str, source: Source, real: Source) -> Source:
-    aligned = align_named(field, source, real)
-    check_size(field, aligned, real)
-    return aligned
-
-
 def _hold_out(spec: TuneSpec, whole: Source) -> RealData:
     if spec.validation is not None:
         opened = open_named("validation", spec.validation)
-        return RealData(whole, _fit("validation", opened, whole))
-    everything = np.arange(len(whole))
-    seed = hash_seed(spec.seed, "validation")
-    held = draw_share(everything, whole, spec.validation_fraction, seed=seed)
-    real = whole.take(np.setdiff1d(everything, held))
-    check_held_out(real.class_counts, num_held_out=len(held), field="validation_fraction")
-    validation = replace(whole.take(np.sort(held)), split=f"{whole.split}, held out")
-    return RealData(real, validation)
+        return RealData(whole, fit_named("validation", opened, whole))
+    field = "validation_fraction"
+    real, held = hold_out(whole, spec.validation_fraction, seed=spec.seed, field=field)
+    return RealData(real, replace(held, split=f"{whole.split}, held out"))
 
 
 def _check_apart(data: RealData, test: Source) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from factory.classify.words import mix_in_words, network_in_words, training_in_words
 from factory.metrics.evidence import seed_interval
+from factory.pages.folder import HTML_NAME
 from factory.records import take_inventory
 from factory.sources.summary import summarize
 from factory.spec import JobError, Resources
@@ -17,7 +18,6 @@ from factory.tune.prepare import Dataset, Prepared
 from factory.tune.results import (
     CHOSEN_ARM,
     CHOSEN_CLASSIFY,
-    HTML_NAME,
     REAL_ARM,
     ConfirmedTrial,
     DatasetResult,

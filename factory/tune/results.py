@@ -8,9 +8,6 @@ from factory.records import Device
 from factory.sources.summary import SourceSummary
 from factory.spec import Frozen
 
-ASKED_NAME = "asked.json"
-REPORT_NAME = "report.json"
-HTML_NAME = "report.html"
 CHOSEN_GENERATE = "chosen/generate.yaml"
 """Spec of the chosen dataset, for jobs/generate.py."""
 CHOSEN_CLASSIFY = "chosen/classify.yaml"

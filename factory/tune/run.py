@@ -9,10 +9,12 @@ from typing import Any
 import ray
 
 from factory.cluster import connect, map_on_actors
+from factory.pages.folder import save_report
 from factory.spec import JobError, TuneSpec
 from factory.store import Store
 from factory.tune.final import compare_chosen, named_mixes
-from factory.tune.pages import save_report
+from factory.tune.pages import report_html
+from factory.tune.pictures import draw_pictures
 from factory.tune.prepare import Prepared
 from factory.tune.report import Tried, best_of, confirmed_trials, make_report
 from factory.tune.results import ConfirmedTrial, TuneReport
@@ -63,7 +65,8 @@ def run(prepared: Prepared, address: str | None = None) -> TuneReport:
         num_drawn=drawn,
         seconds=time.monotonic() - started,
     )
-    save_report(store, spec, report)
+    pictures = draw_pictures(report, spec)
+    save_report(store, report, report_html(report, spec, pictures), pictures)
     _LOG.info("look at %s", report.html)
     return report
 

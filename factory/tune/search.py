@@ -22,12 +22,12 @@ from factory.classify.run import train_on_workers
 from factory.cluster import ActorShape
 from factory.generate.prepare import prepare as prepare_images
 from factory.generate.run import run as run_generate
+from factory.pages.folder import ASKED_NAME
 from factory.spec import GenerateSpec, JobError, TuneSpec
 from factory.store import Store
 from factory.tune.point import ARM, SEARCH_FOLDER, RealData, images_needed, images_spec
 from factory.tune.prepare import Prepared, images_key, num_trials
 from factory.tune.report import Tried
-from factory.tune.results import ASKED_NAME
 from factory.tune.searchers import (
     DONE,
     METRIC,

@@ -25,17 +25,13 @@ def param_space(spec: TuneSpec) -> dict[str, Any]:
 
 
 def _domain(parameter: Parameter, *, is_grid: bool) -> Any:
-    if is_grid:
-        found = parameter if isinstance(parameter, Range) else encode(parameter)
-        return tune.grid_search(list((values(found) if isinstance(found, Range) else found) or ()))
-    if not isinstance(parameter, Range):
-        return tune.choice(list(encode(parameter)))
-    if parameter.log:
-        return tune.loguniform(parameter.low, parameter.high)
-    if parameter.step is None:
-        return tune.uniform(parameter.low, parameter.high)
-    # Drawn evenly over the steps: numbers that are rounded would find the ends half as often.
-    return tune.choice(list(values(parameter) or ()))
+    found = values(parameter) if isinstance(parameter, Range) else encode(parameter)
+    if found is not None:
+        # A range too is drawn as its steps: rounded numbers would find the ends half as often.
+        return tune.grid_search(list(found)) if is_grid else tune.choice(list(found))
+    assert isinstance(parameter, Range)
+    draw = tune.loguniform if parameter.log else tune.uniform
+    return draw(parameter.low, parameter.high)
 
 
 def search_algorithm(spec: TuneSpec) -> Searcher | SearchAlgorithm:

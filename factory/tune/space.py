@@ -87,7 +87,9 @@ def with_config(spec: TuneSpec, config: Config) -> TuneSpec:
 
 def in_words(config: Config) -> str:
     """E.g. "synthetic_ratio 0.5, guidance_scale 2": each field by the last part of its path."""
-    return ", ".join(f"{short_name(path)} {_short(value)}" for path, value in config.items())
+    return ", ".join(
+        f"{short_name(path)} {value_in_words(value)}" for path, value in config.items()
+    )
 
 
 def short_name(path: str) -> str:
@@ -95,7 +97,8 @@ def short_name(path: str) -> str:
     return next(part for part in reversed(path.split(".")) if not part.isdecimal())
 
 
-def _short(value: object) -> str:
+def value_in_words(value: object) -> str:
+    """A value as it may stand in a spec, e.g. "0.5" or "null"; numbers to four digits."""
     if isinstance(value, float):
         return f"{value:.4g}"
     return value if isinstance(value, str) else json.dumps(value)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from factory.spec import Parameter, Range, TuneSpec
-from factory.tune.space import in_words, short_name
+from factory.tune.space import short_name, value_in_words
 
 
 def column_names(paths: Iterable[str]) -> dict[str, str]:
@@ -15,15 +15,10 @@ def column_names(paths: Iterable[str]) -> dict[str, str]:
     return {path: path if shared.count(name) > 1 else name for path, name in named.items()}
 
 
-def value_in_words(path: str, value: object) -> str:
-    """A value of the field at `path`, as it may stand in a spec, e.g. "0.5" or "null"."""
-    return in_words({path: value}).removeprefix(f"{short_name(path)} ")
-
-
-def parameter_in_words(path: str, parameter: Parameter) -> str:
+def parameter_in_words(parameter: Parameter) -> str:
     """What was searched, e.g. "1, 2, 4" or "1 to 4 in steps of 0.5"."""
     if not isinstance(parameter, Range):
-        return ", ".join(value_in_words(path, value) for value in parameter)
+        return ", ".join(value_in_words(value) for value in parameter)
     words = f"{parameter.low:g} to {parameter.high:g}"
     if parameter.step is not None:
         return f"{words} in steps of {parameter.step:g}"
@@ -40,7 +35,7 @@ def default_in_words(spec: TuneSpec, path: str) -> str:
             place = place[part]
         else:
             return ""
-    return value_in_words(path, place)
+    return value_in_words(place)
 
 
 def money(amount: float) -> str:

@@ -5,11 +5,12 @@ import base64
 import pytest
 import yaml
 
-from factory.classify.pages import report_html, save_report, verdict_sentence
+from factory.classify.pages import report_html, verdict_sentence
 from factory.classify.pictures import draw_pictures
 from factory.classify.prepare import Prepared
 from factory.classify.results import ClassifyReport, Verdict
 from factory.metrics.evidence import Comparison, Interval
+from factory.pages.folder import save_report
 from factory.spec import ClassifySpec
 from factory.store import Store
 from tests.classify.comparisons import NAMES, ZERO_SHOT, fake_comparison
@@ -21,11 +22,17 @@ def read_page(prepared: Prepared) -> Page:
     return Page(Store(prepared.root).get("report.html").decode())
 
 
+def save(prepared: Prepared, report: ClassifyReport) -> None:
+    pictures = draw_pictures(report, prepared.sources)
+    html = report_html(report, prepared.spec, pictures)
+    save_report(Store(prepared.root), report, html, pictures)
+
+
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory) -> tuple[Prepared, ClassifyReport]:
     """Three arms with a zero-shot row, written to a root."""
     prepared, report = fake_comparison(tmp_path_factory.mktemp("saved"), zero_shot=ZERO_SHOT)
-    save_report(Store(prepared.root), prepared, report)
+    save(prepared, report)
     return prepared, report
 
 
@@ -167,7 +174,7 @@ def test_a_failed_training_is_named(saved):
 
 def test_one_arm_with_one_seed_has_a_page_without_verdicts_and_intervals(tmp_path):
     prepared, report = fake_comparison(tmp_path, arms={"real": {}}, num_seeds=1)
-    save_report(Store(prepared.root), prepared, report)
+    save(prepared, report)
     page = read_page(prepared)
     assert "nothing is compared" in page.text
     assert page.tables[0][1][6].strip() == f"{100 * report.arms['real'].top1.mean:.1f}\u00a0%"

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from factory.classify.prepare import classifier_folder, prepare
-from factory.classify.results import ASKED_NAME
 from factory.classify.train import Trainer, TrainingFailed
 from factory.classify.trial import Trial
+from factory.pages.folder import ASKED_NAME
 from factory.store import Store
 from factory.vision.classifier import load_classifier
 

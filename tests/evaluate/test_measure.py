@@ -9,8 +9,8 @@ import torch
 from factory.evaluate.measure import NUM_PAIRS, Measure
 from factory.evaluate.prepare import Prepared, prepare
 from factory.evaluate.report import make_report
-from factory.evaluate.results import ASKED_NAME
 from factory.evaluate.work import Worker, read_look
+from factory.pages.folder import ASKED_NAME
 from factory.sources.open import open_source
 from factory.spec import SourceSpec
 from factory.spec.evaluate import HELD_OUT

@@ -9,10 +9,11 @@ import pytest
 import yaml
 from PIL import Image
 
-from factory.evaluate.pages import report_html, save_report
+from factory.evaluate.pages import report_html
 from factory.evaluate.pictures import NUM_CLASSES, SideBySide, draw_pictures, sample_sheet
 from factory.evaluate.results import EvaluateReport
 from factory.evaluate.words import answer_lines, headline
+from factory.pages.folder import save_report
 from factory.pages.sheets import side_of
 from factory.spec import EvaluateSpec
 from factory.spec.evaluate import HELD_OUT
@@ -46,7 +47,8 @@ def pictures(made) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def saved(made, pictures, tmp_path_factory) -> Store:
     store = Store(str(tmp_path_factory.mktemp("saved")))
-    save_report(store, made.report, made.spec, pictures)
+    html = report_html(made.report, made.spec, pictures)
+    save_report(store, made.report, html, pictures)
     return store
 
 

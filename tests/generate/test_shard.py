@@ -171,6 +171,13 @@ def test_superseded_files_and_unfinished_ones_are_swept(tmp_path, tiny_model):
 
 
 def test_two_drivers_at_once_lose_and_double_nothing(s3_bucket, tmp_path, tiny_model):
+    one_at_a_time = threading.Lock()
+
+    def load(resolved):
+        # Two processes may; in one, loading changes how torch makes any network.
+        with one_at_a_time:
+            return load_sampler(resolved)
+
     start = threading.Barrier(2)
     for root in (tmp_path / "root", f"{s3_bucket}/{tmp_path.name}"):
         spec = small_spec(tiny_model)
@@ -179,7 +186,7 @@ def test_two_drivers_at_once_lose_and_double_nothing(s3_bucket, tmp_path, tiny_m
             prepared = prepare(spec, str(root))
             start.wait()
             opened, _ = open_root(prepared)
-            make = MakeShard(opened.resolved, str(root))
+            make = MakeShard(opened.resolved, str(root), load)
             for shard in opened.pending():
                 make(shard)
 

@@ -6,12 +6,12 @@ from hypothesis import strategies as st
 
 from factory.spec import Range, TuneSpec
 from factory.tune.findings import best_so_far, cost_front, expenses, non_dominated, ranked
+from factory.tune.space import value_in_words
 from factory.tune.words import (
     column_names,
     default_in_words,
     money,
     parameter_in_words,
-    value_in_words,
 )
 from tests.tune.searches import fake_report, tied_trials
 
@@ -92,11 +92,11 @@ def test_fields_that_share_a_short_name_keep_their_paths():
     ],
 )
 def test_a_parameter_is_named_by_what_was_searched(parameter, words):
-    assert parameter_in_words("arm.field", parameter) == words
+    assert parameter_in_words(parameter) == words
 
 
 def test_a_value_that_begins_like_its_field_is_whole():
-    assert value_in_words("arm.mix", "mix mix") == "mix mix"
+    assert value_in_words("mix mix") == "mix mix"
 
 
 @pytest.mark.parametrize(

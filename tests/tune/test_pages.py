@@ -8,14 +8,16 @@ import pytest
 import yaml
 
 from factory.classify.pages import verdict_sentence
+from factory.pages.folder import save_report
 from factory.spec import TuneSpec
 from factory.store import Store
 from factory.tune import charts
 from factory.tune.findings import cost_front, ranked
-from factory.tune.pages import MOST_OPEN, report_html, save_report
+from factory.tune.pages import MOST_OPEN, report_html
 from factory.tune.pictures import draw_pictures
 from factory.tune.results import TuneReport
-from factory.tune.words import column_names, value_in_words
+from factory.tune.space import value_in_words
+from factory.tune.words import column_names
 from tests.pages.browser import look_in_chromium, needs_chromium
 from tests.pages.reading import Page
 from tests.tune.searches import (
@@ -41,12 +43,17 @@ def page_of(report: TuneReport, spec: TuneSpec | None = None) -> Page:
     return Page(report_html(report, spec or fake_spec(), {}))
 
 
+def save(store: Store, report: TuneReport, spec: TuneSpec) -> None:
+    pictures = draw_pictures(report, spec)
+    save_report(store, report, report_html(report, spec, pictures), pictures)
+
+
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory) -> tuple[Store, TuneReport]:
     """A search without prices, of more trials than are shown at once, written to a root."""
     store = Store(str(tmp_path_factory.mktemp("saved")))
     report = fake_report(MOST_OPEN + 3, failures=FAILURE)
-    save_report(store, fake_spec(), report)
+    save(store, report, fake_spec())
     return store, report
 
 
@@ -90,7 +97,7 @@ def test_the_answer_comes_first_with_verdicts_and_leakage(saved, page):
     sentence = next(line for line in answer.splitlines() if line.startswith("The best of"))
     assert sentence.startswith(f"The best of {len(report.trials)} configurations: ")
     for path, value in report.chosen.items():
-        assert f"{column_names(report.chosen)[path]} {value_in_words(path, value)}" in sentence
+        assert f"{column_names(report.chosen)[path]} {value_in_words(value)}" in sentence
     assert "86.9\u00a0%" in answer
     for verdict in (report.final.against_real, report.final.against_default):
         assert verdict_sentence(verdict, 0.95) in answer
@@ -122,7 +129,7 @@ def test_a_row_says_what_a_trial_was_and_how_it_ended(saved, page):
         assert row["synthetic_ratio"] == f"{trial.config[RATIO]:g}"
         # Two parameters are called augmentation.
         path = "training.augmentation"
-        assert row[path] == value_in_words(path, trial.config[path])
+        assert row[path] == value_in_words(trial.config[path])
         assert row["Trained"] == ("to the end" if trial.accuracies else "stopped at 25 %")
         assert (len(row["Trial"].split()) > 1) == (trial.number in best)
         assert "Cost" not in row
@@ -131,7 +138,7 @@ def test_a_row_says_what_a_trial_was_and_how_it_ended(saved, page):
 
 def test_values_are_shown_as_they_are_written(page):
     for word in WORDS:
-        assert value_in_words("training.augmentation", word) in page.text
+        assert value_in_words(word) in page.text
 
 
 def test_the_front_is_a_table_with_time_or_with_money():
@@ -215,7 +222,7 @@ def test_a_search_that_chose_the_default_mix_says_so():
 def test_a_search_of_one_trial_without_synthetic_images_has_a_page(tmp_path):
     report = fake_report(trials=tied_trials()[:1])
     spec = fake_spec(space={RATIO: SPACE[RATIO]}, search={}, confirm={"top": 1, "num_seeds": 1})
-    save_report(Store(str(tmp_path)), spec, report)
+    save(Store(str(tmp_path)), report, spec)
     page = Page((tmp_path / "report.html").read_text())
     assert "takes no synthetic images" in page.text
     assert "No trial took any." in page.text
