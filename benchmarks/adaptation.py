@@ -1,11 +1,12 @@
 """What textual inversion and DreamBooth teach the embedded text-to-image model.
 
-`python benchmarks/adaptation.py FOLDER [--model MODEL] [--work FOLDER]`, with train.parquet and
-test.parquet in FOLDER, lets the two classes that the model has not seen be learned from 5 and from
-20 of their real images by jobs/specs/adapt_fashion_mnist_*.yaml, with three seeds each, draws 200
-images of each class before and after by jobs/specs/generate_fashion_mnist_text.yaml, and prints a
-Markdown table: the share in which a classifier that was trained on the real images sees the wanted
-class, mean over the seeds with its interval (Student's t, 95 %). Run it again to go on.
+`python benchmarks/adaptation.py FOLDER [--model MODEL] [--work FOLDER] [--methods METHOD ...]`,
+with train.parquet and test.parquet in FOLDER, lets the two classes that the model has not seen be
+learned from 5 and from 20 of their real images by jobs/specs/adapt_fashion_mnist_*.yaml, with three
+seeds each, draws 200 images of each class before and after by
+jobs/specs/generate_fashion_mnist_text.yaml, and prints a Markdown table: the share in which a
+classifier that was trained on the real images sees the wanted class, mean over the seeds with its
+interval (Student's t, 95 %). Run it again to go on.
 """
 
 import argparse
@@ -36,6 +37,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--model", default="fashion_mnist_text")
     parser.add_argument("--work", type=Path, default=Path("results/adaptation"))
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     args = parser.parse_args()
     classifier, names = judge(args.folder, args.work)
     print("| method | images | class | before | after | each seed |")
@@ -43,7 +45,7 @@ def main() -> None:
     before = [
         draw(args.work / f"before-{seed}", seed, f"generator.model={args.model}") for seed in SEEDS
     ]
-    for method in METHODS:
+    for method in args.methods:
         for num_images in NUM_IMAGES:
             after = [adapted(args, method, num_images, seed) for seed in SEEDS]
             for name in CLASSES:

@@ -36,8 +36,12 @@ def small_spec(model: Path, **fields: object) -> GenerateSpec:
 def make_dataset(root: Path | str, model: Path, **fields: object) -> Prepared:
     """Make what is missing of a small dataset, and return it as it is now."""
     spec = small_spec(model, **fields)
-    opened, _ = open_root(prepare(spec, str(root)))
-    make = MakeShard(opened.resolved, str(root))
-    for shard in opened.pending():
-        make(shard)
+    make_here(spec, str(root))
     return prepare(spec, str(root))
+
+
+def make_here(spec: GenerateSpec, root: str) -> int:
+    """Make what is missing of a dataset in this process; returns how many images it drew."""
+    opened, _ = open_root(prepare(spec, root))
+    make = MakeShard(opened.resolved, root)
+    return sum(make(shard).num_samples for shard in opened.pending())

@@ -18,7 +18,15 @@ from factory.tune.pictures import draw_pictures
 from factory.tune.prepare import Prepared
 from factory.tune.report import Tried, best_of, confirmed_trials, make_report
 from factory.tune.results import ConfirmedTrial, TuneReport
-from factory.tune.search import Shared, follow_training, make_images, search, share, train_wide
+from factory.tune.search import (
+    Make,
+    Shared,
+    follow_training,
+    make_images,
+    search,
+    share,
+    train_wide,
+)
 from factory.tune.space import with_config
 from factory.tune.trial import Score, train
 
@@ -28,12 +36,13 @@ _STORE_MARGIN = 1.5
 """Object store of a private instance, over the bytes of the real images that lie in it."""
 
 
-def run(prepared: Prepared, address: str | None = None) -> TuneReport:
+def run(prepared: Prepared, address: str | None = None, make: Make = make_images) -> TuneReport:
     """Search, confirm the best, test the chosen one, and write the reports into the root.
 
     Args:
         prepared: from `prepare`.
         address: Ray cluster; see `cluster.connect`.
+        make: makes datasets.
 
     Raises:
         SpecError: before any work, if the root or the cluster cannot be used.
@@ -44,7 +53,7 @@ def run(prepared: Prepared, address: str | None = None) -> TuneReport:
     store.check_makeable()
     num_bytes = prepared.whole.images.nbytes + prepared.data.validation.images.nbytes
     with connect(address, object_store_bytes=int(_STORE_MARGIN * num_bytes)):
-        shared = share(prepared, make_images, train)
+        shared = share(prepared, make, train)
         try:
             tried, failures = search(prepared, shared)
             confirmed, retrained = _confirm(prepared, shared, best_of(tried, spec.confirm.top))

@@ -10,9 +10,8 @@ import pytest
 from ray import cloudpickle
 
 from factory.generate import run as stage
-from factory.generate.prepare import open_root, prepare
-from factory.generate.shard import MakeShard
-from factory.records import dataset_digest, take_inventory
+from factory.generate.prepare import prepare
+from factory.records import dataset_digest
 from factory.shards.reader import read_shard
 from factory.sources.check import check_shard
 from factory.spec import Classifier, GenerateSpec, VerifySpec
@@ -21,6 +20,7 @@ from factory.verify.replay import ReplayShard
 from factory.vision.classifier import build_classifier
 from tests.adapt.adaptations import LORA, WORD, learn_all, tiny_adapt
 from tests.conftest import save_tiny_model
+from tests.datasets import make_here
 from tests.diffusion.test_ddpm_sampler import save_model as save_ddpm
 from tests.diffusion.test_dit import new_transformer, save_dit
 from tests.generate import killers
@@ -143,23 +143,17 @@ SPECS = {
 }
 
 
-QUICK = ("pseudo-labels", "LoRA", "reconstruction")
-"""Those that every run of the suite kills; the others are slow: each starts two processes."""
-
-
 def make_alone(spec, root):
     """The dataset, made in this process."""
-    opened, _ = open_root(prepare(spec, str(root)))
-    make = MakeShard(opened.resolved, str(root))
-    for shard in opened.pending():
-        make(shard)
-    return take_inventory(opened.store, opened.resolved.fingerprint).records
+    make_here(spec, str(root))
+    return prepare(spec, str(root)).inventory.records
 
 
 @pytest.mark.parametrize(
     "kind",
     [
-        pytest.param(kind, marks=() if kind in QUICK else pytest.mark.slow, id=kind)
+        # Each starts two processes.
+        pytest.param(kind, marks=() if kind == "LoRA" else pytest.mark.slow, id=kind)
         for kind in SPECS
     ],
 )

@@ -178,7 +178,7 @@ def command(model, root, *overrides):
     return [sys.executable, JOB, *plain_words(model), *small, *overrides, "--root", root]
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2))])
 def test_a_run_killed_at_a_random_moment_and_run_again_equals_a_clean_one(
     ray_cluster, tmp_path, tiny_model, expected, seed
 ):

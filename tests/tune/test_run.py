@@ -18,6 +18,7 @@ from factory.tune.run import run
 from factory.tune.search import make_images, search, share
 from factory.tune.space import combinations
 from factory.tune.trial import train
+from tests.datasets import make_here
 from tests.tune import planted
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
@@ -27,10 +28,10 @@ PROJECT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def searched(ray_cluster, striped_search, tmp_path_factory):
-    """A finished search with its spec and root."""
+    """A finished search with its spec and root; its maker starts no pools."""
     root = tmp_path_factory.mktemp("searched")
     spec = striped_search(resources={"price_per_hour": 3600.0})
-    return spec, root, run(prepare(spec, str(root)))
+    return spec, root, run(prepare(spec, str(root)), make=make_here)
 
 
 def test_no_image_is_drawn_twice(searched):
@@ -89,7 +90,7 @@ def test_second_run_draws_and_trains_nothing(searched):
     spec, root, report = searched
     before = {path: path.stat().st_mtime_ns for path in root.glob("search/trials/*")}
     before |= {path: path.stat().st_mtime_ns for path in root.glob("datasets/*/data/*")}
-    again = run(prepare(spec, str(root)))
+    again = run(prepare(spec, str(root)), make=make_here)
     assert again.num_drawn == 0
     assert (again.trials, again.confirmed, again.chosen) == (
         report.trials,
@@ -115,12 +116,15 @@ def find(striped_search, tmp_path, **settings):
 
 def test_grid_finds_the_planted_optimum(ray_cluster, striped_search, tmp_path):
     spec = striped_search(
-        space={name: planted.SPACE[name] for name in list(planted.SPACE)[:1]}
-        | {"generate.generator.guidance_scale": [1.0, 2.5], "arm.mix.multiplier": [2.0, 3.0]}
+        space={
+            "arm.synthetic_ratio": [0.4, 0.6],
+            "generate.generator.guidance_scale": [1.0, 2.5],
+            "arm.mix.multiplier": [2.0, 3.0],
+        }
     )
     prepared = prepare(spec, str(tmp_path))
     tried, _ = search(*shared_by(prepared, planted.make, planted.train))
-    assert len(tried) == 16
+    assert len(tried) == 8
     best = max(tried, key=lambda trial: trial.accuracy)
     assert (best.config, best.accuracy) == (planted.BEST, 1.0)
 

@@ -14,6 +14,7 @@ def facts(report):
     return report.model_dump(exclude={"seconds"})
 
 
+@pytest.mark.parametrize("root", ["parquet"], indirect=True)
 def test_stage_on_ray_finds_what_one_process_finds(ray_cluster, root, opened, verify):
     prepared = opened(root)
     for shard, change in ((0, without_mark), (2, with_other_pixels)):
