@@ -195,6 +195,19 @@ def _check_apart(data: RealData, test: Source) -> None:
             )
 
 
+def most_needed(spec: TuneSpec, class_counts: Mapping[str, int]) -> dict[str, int]:
+    """Synthetic images of each class that the largest mix takes, the default one among them.
+
+    Args:
+        spec: the search.
+        class_counts: real images of each class, in label order.
+    """
+    most = dict.fromkeys(class_counts, 0)
+    for counts in _arm_counts(spec, class_counts):
+        most |= {name: max(count, most[name]) for name, count in counts.items()}
+    return most
+
+
 def _arm_counts(spec: TuneSpec, counts: Mapping[str, int]) -> Iterator[dict[str, int]]:
     """What the mixes of the space, and the default one, need of each class."""
     for config in [{}, *combinations(spec.space, "arm.")]:
@@ -225,9 +238,7 @@ def _with_shard_size(spec: TuneSpec, whole: Source, real: Source) -> TuneSpec:
 
 
 def _datasets(spec: TuneSpec, root: str, whole: Source) -> Iterator[Dataset]:
-    most = dict.fromkeys(whole.class_names, 0)
-    for counts in _arm_counts(spec, whole.class_counts):
-        most |= {name: max(count, most[name]) for name, count in counts.items()}
+    most = most_needed(spec, whole.class_counts)
     if not any(most.values()):
         return
     for config in [{}, *combinations(spec.space, "generate.")]:

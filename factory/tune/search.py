@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 
 import ray
 from ray import tune
-from ray.exceptions import WorkerCrashedError
+from ray.exceptions import RayTaskError, WorkerCrashedError
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.integration.ray_train import TuneReportCallback
 
@@ -26,7 +26,7 @@ from factory.pages.folder import ASKED_NAME
 from factory.spec import GenerateSpec, JobError, TuneSpec
 from factory.store import Store
 from factory.tune.point import ARM, SEARCH_FOLDER, RealData, images_needed, images_spec
-from factory.tune.prepare import Prepared, images_key, num_trials
+from factory.tune.prepare import Prepared, images_key, most_needed, num_trials
 from factory.tune.report import Tried
 from factory.tune.searchers import (
     DONE,
@@ -95,6 +95,9 @@ class Shared:
     """Real images of each class that the search trains with."""
     folders: dict[str, str]
     """`images_key` of a configuration -> root of its images."""
+    ahead: dict[str, int]
+    """Images of each class that are made at once of every dataset, since they will all be needed:
+    a pool of actors may take longer to start than a trial to train."""
     maker: Any
     """Handle of the `_Maker`."""
     train: Train
@@ -111,7 +114,8 @@ class Shared:
         if not needed:
             return None
         folder = self.folders[images_key(config)]
-        ray.get(self.maker.make.remote(images_spec(spec, needed).model_dump_json(), folder))
+        most = {name: max(count, self.ahead.get(name, 0)) for name, count in needed.items()}
+        ray.get(self.maker.make.remote(images_spec(spec, most).model_dump_json(), folder))
         return folder
 
 
@@ -135,7 +139,9 @@ def share(prepared: Prepared, make: Make, train: Train) -> Shared:
     maker = ray.remote(num_cpus=0)(_Maker).remote(make)
     data = [ray.put(prepared.data)]
     counts = prepared.data.real.class_counts
-    return Shared(prepared.spec, prepared.root, data, counts, folders, maker, train)
+    # A grid tries all mixes with all images; other searches may never ask for the most.
+    ahead = most_needed(prepared.spec, counts) if prepared.spec.search.searcher == "grid" else {}
+    return Shared(prepared.spec, prepared.root, data, counts, folders, ahead, maker, train)
 
 
 def search(prepared: Prepared, shared: Shared) -> tuple[list[Tried], dict[str, str]]:
@@ -162,7 +168,7 @@ def search(prepared: Prepared, shared: Shared) -> tuple[list[Tried], dict[str, s
     for number, result in enumerate(in_order, start=1):
         config = decode(prepared.spec.space, result.config or {})
         if result.error is not None:
-            failures[f"{number}: {in_words(config)}"] = _why(result.error)
+            failures[f"{number}: {in_words(config)}"] = reason_of(result.error)
         elif result.metrics:
             tried.append(Tried.from_metrics(number, config, result.metrics))
     for words, why in failures.items():
@@ -179,10 +185,12 @@ def _new_tuner(prepared: Prepared, trainable: Any, path: str, name: str) -> tune
         tune_config=tune.TuneConfig(
             metric=METRIC,
             mode=MODE,
-            search_alg=search_algorithm(spec),
+            # Of `max_concurrent_trials` grid and random searches take no notice.
+            search_alg=search_algorithm(
+                spec, max_concurrent=search.max_concurrent or max(1, room) + _AHEAD
+            ),
             scheduler=scheduler(search),
             num_samples=search.num_trials or 1,
-            max_concurrent_trials=search.max_concurrent or max(1, room) + _AHEAD,
             trial_dirname_creator=_folder_name,
             reuse_actors=True,
         ),
@@ -249,11 +257,8 @@ def _follow(
         is_watched = spec.search.scheduler != "none"
         yield train_wide(shared, spec, images, seed, is_watched=is_watched)
         return
-    shape = ActorShape(spec.resources, threads=spec.threads)
     task = ray.remote(follow_training).options(
-        num_cpus=shape.num_cpus,
-        num_gpus=shape.num_gpus,
-        accelerator_type=shape.accelerator_type,
+        **_training_options(spec),
         # A training whose process dies goes on from its checkpoint, with fewer rows than at first.
         max_retries=0,
         num_returns="streaming",
@@ -269,6 +274,55 @@ def _follow(
         except WorkerCrashedError:
             if attempt == ATTEMPTS:
                 raise
+
+
+def train_again(
+    shared: Shared, trials: Sequence[tuple[Config, str | None]], seeds: Sequence[int]
+) -> Iterator[tuple[int, Score | Exception]]:
+    """Train configurations with fresh seeds, as many at once as there is room for.
+
+    Args:
+        shared: of the search.
+        trials: configuration, and root of its synthetic images.
+        seeds: of each of them.
+
+    Yields:
+        Place in `trials`, and its score or why it has none; in the order in which they end.
+    """
+    spec = shared.spec
+    tasks = [(place, seed) for seed in seeds for place in range(len(trials))]
+    if spec.num_workers > 1:
+        for place, seed in tasks:
+            config, images = trials[place]
+            yield place, train_wide(shared, with_config(spec, config), images, seed)
+        return
+    task = ray.remote(_score).options(**_training_options(spec), max_retries=ATTEMPTS - 1)
+    waiting = {}
+    for place, seed in tasks:
+        config, images = trials[place]
+        waiting[task.remote(shared, with_config(spec, config), images, seed)] = place
+    while waiting:
+        (ended,), _ = ray.wait(list(waiting))
+        place = waiting.pop(ended)
+        try:
+            yield place, ray.get(ended)
+        except (RayTaskError, WorkerCrashedError) as error:
+            yield place, error
+
+
+def _training_options(spec: TuneSpec) -> dict[str, Any]:
+    shape = ActorShape(spec.resources, threads=spec.threads)
+    return {
+        "num_cpus": shape.num_cpus,
+        "num_gpus": shape.num_gpus,
+        "accelerator_type": shape.accelerator_type,
+    }
+
+
+def _score(shared: Shared, spec: TuneSpec, images: str | None, seed: int) -> Score:
+    *_, last = follow_training(shared, spec, images, seed)
+    assert isinstance(last, Score)
+    return last
 
 
 def follow_training(
@@ -296,7 +350,7 @@ def train_wide(
     return trial.score(record)
 
 
-def _why(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """The message of what was raised where the work was done."""
     cause = getattr(error, "cause", None) or error
     return f"{type(cause).__name__}: {cause}"

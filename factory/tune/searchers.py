@@ -4,7 +4,7 @@ from typing import Any
 
 from ray import tune
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
-from ray.tune.search import BasicVariantGenerator, SearchAlgorithm, Searcher
+from ray.tune.search import BasicVariantGenerator, ConcurrencyLimiter, SearchAlgorithm, Searcher
 from ray.tune.search.optuna import OptunaSearch
 
 from factory.seeds import hash_seed
@@ -34,14 +34,20 @@ def _domain(parameter: Parameter, *, is_grid: bool) -> Any:
     return draw(parameter.low, parameter.high)
 
 
-def search_algorithm(spec: TuneSpec) -> Searcher | SearchAlgorithm:
-    """Who says what to try next; equal seeds, equal answers to equal results."""
+def search_algorithm(spec: TuneSpec, *, max_concurrent: int) -> SearchAlgorithm | Searcher:
+    """Who says what to try next; equal seeds, equal answers to equal results.
+
+    Args:
+        spec: the search.
+        max_concurrent: trials that wait or train at once, at most.
+    """
     seed = hash_seed(spec.seed, "search") % 2**32
     match spec.search.searcher:
         case "grid" | "random":
-            return BasicVariantGenerator(random_state=seed)
+            return BasicVariantGenerator(max_concurrent=max_concurrent, random_state=seed)
         case "optuna":
-            return OptunaSearch(metric=METRIC, mode=MODE, seed=seed)
+            searcher = OptunaSearch(metric=METRIC, mode=MODE, seed=seed)
+            return ConcurrencyLimiter(searcher, max_concurrent=max_concurrent)
 
 
 def scheduler(search: Search) -> TrialScheduler:

@@ -147,7 +147,7 @@ def test_the_table_holds_each_datasets_numbers(made, page):
         assert cells["Precision"] == f"{100 * found.precision:.1f}\u00a0%"
         assert cells["Recall"] == f"{100 * found.recall:.1f}\u00a0%"
         assert cells["Agreement"].startswith(f"{100 * dataset.classifier.agreement.value:.1f}")
-        assert "of 2 × 250" in cells["Told apart, dct"]
+        assert "of 2 \u00d7 250" in cells["Told apart, dct"]
 
 
 def test_every_class_of_every_dataset_is_in_a_table(page):
