@@ -14,7 +14,7 @@ from factory.sources.source import Source
 from factory.sources.summary import SourceSummary, summarize
 from factory.spec import Frozen, SpecError, TuneSpec, fingerprint
 from factory.store import Store
-from factory.tune.point import RealData, images_needed, images_spec
+from factory.tune.point import RealData, images_needed, images_spec, most_of_each
 from factory.tune.space import Config, check_space, combinations, in_words, with_config
 
 _LEAST_SHARD = 25
@@ -195,19 +195,6 @@ def _check_apart(data: RealData, test: Source) -> None:
             )
 
 
-def most_needed(spec: TuneSpec, class_counts: Mapping[str, int]) -> dict[str, int]:
-    """Synthetic images of each class that the largest mix takes, the default one among them.
-
-    Args:
-        spec: the search.
-        class_counts: real images of each class, in label order.
-    """
-    most = dict.fromkeys(class_counts, 0)
-    for counts in _arm_counts(spec, class_counts):
-        most |= {name: max(count, most[name]) for name, count in counts.items()}
-    return most
-
-
 def _arm_counts(spec: TuneSpec, counts: Mapping[str, int]) -> Iterator[dict[str, int]]:
     """What the mixes of the space, and the default one, need of each class."""
     for config in [{}, *combinations(spec.space, "arm.")]:
@@ -238,7 +225,7 @@ def _with_shard_size(spec: TuneSpec, whole: Source, real: Source) -> TuneSpec:
 
 
 def _datasets(spec: TuneSpec, root: str, whole: Source) -> Iterator[Dataset]:
-    most = most_needed(spec, whole.class_counts)
+    most = most_of_each(_arm_counts(spec, whole.class_counts))
     if not any(most.values()):
         return
     for config in [{}, *combinations(spec.space, "generate.")]:

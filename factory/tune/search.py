@@ -25,8 +25,15 @@ from factory.generate.run import run as run_generate
 from factory.pages.folder import ASKED_NAME
 from factory.spec import GenerateSpec, JobError, TuneSpec
 from factory.store import Store
-from factory.tune.point import ARM, SEARCH_FOLDER, RealData, images_needed, images_spec
-from factory.tune.prepare import Prepared, images_key, most_needed, num_trials
+from factory.tune.point import (
+    ARM,
+    SEARCH_FOLDER,
+    RealData,
+    images_needed,
+    images_spec,
+    most_of_each,
+)
+from factory.tune.prepare import Prepared, images_key, num_trials
 from factory.tune.report import Tried
 from factory.tune.searchers import (
     DONE,
@@ -38,7 +45,7 @@ from factory.tune.searchers import (
     scheduler,
     search_algorithm,
 )
-from factory.tune.space import Config, decode, in_words, with_config
+from factory.tune.space import Config, combinations, decode, in_words, with_config
 from factory.tune.trial import Progress, Score, prepare_trial
 
 _LOG = logging.getLogger(__name__)
@@ -114,8 +121,8 @@ class Shared:
         if not needed:
             return None
         folder = self.folders[images_key(config)]
-        most = {name: max(count, self.ahead.get(name, 0)) for name, count in needed.items()}
-        ray.get(self.maker.make.remote(images_spec(spec, most).model_dump_json(), folder))
+        asked = images_spec(spec, most_of_each([needed, self.ahead]))
+        ray.get(self.maker.make.remote(asked.model_dump_json(), folder))
         return folder
 
 
@@ -138,10 +145,12 @@ def share(prepared: Prepared, make: Make, train: Train) -> Shared:
     }
     maker = ray.remote(num_cpus=0)(_Maker).remote(make)
     data = [ray.put(prepared.data)]
-    counts = prepared.data.real.class_counts
-    # A grid tries all mixes with all images; other searches may never ask for the most.
-    ahead = most_needed(prepared.spec, counts) if prepared.spec.search.searcher == "grid" else {}
-    return Shared(prepared.spec, prepared.root, data, counts, folders, ahead, maker, train)
+    spec, counts, ahead = prepared.spec, prepared.data.real.class_counts, {}
+    if spec.search.searcher == "grid":
+        # It tries all mixes with all images; other searches may never ask for the most.
+        mixes = combinations(spec.space, "arm.")
+        ahead = most_of_each(images_needed(with_config(spec, mix), counts) for mix in mixes)
+    return Shared(spec, prepared.root, data, counts, folders, ahead, maker, train)
 
 
 def search(prepared: Prepared, shared: Shared) -> tuple[list[Tried], dict[str, str]]:
