@@ -13,6 +13,9 @@ from pydantic import BaseModel
 
 from factory.spec import JobError, SpecError
 
+# It warns of parts that no job uses, and reads this when it is imported.
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+
 DONE, FAILED, WRONG, MISMATCH = 0, 1, 2, 3
 """Exit codes: done; failed; refused before work started; verification found a mismatch."""
 

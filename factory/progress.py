@@ -10,6 +10,8 @@ from tqdm import tqdm
 
 _LOG = logging.getLogger(__name__)
 _SECONDS_BETWEEN_LINES = 5.0
+_LEAST_SECONDS = 1.0
+"""A rate over less says how results came together, not how fast they are made."""
 
 
 class Progress:
@@ -73,9 +75,9 @@ class Progress:
     def _line(self, now: float, first: int, since: float) -> str:
         words = f"{self._done:,} of {self._total:,} {self._unit}"
         gone = f"{duration(now - self._started)} gone"
-        if self._done == first:
+        if now - since < _LEAST_SECONDS:
             return f"{words}, {gone}"
-        rate = (self._done - first) / max(now - since, 1e-9)
+        rate = (self._done - first) / (now - since)
         left = duration((self._total - self._done) / rate)
         return f"{words}, {rate:,.1f} {self._unit}/s, {gone}, {left} to go"
 

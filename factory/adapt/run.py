@@ -227,4 +227,10 @@ def _save_sheet(prepared: Prepared, store: Store, adapters: dict[str, Adapter]) 
         return None
     store.put(_SHEET_NAME, stack([pictures[name] for name in names if name in pictures]))
     _LOG.info("look at %s/%s", store.url, _SHEET_NAME)
+    _LOG.info(
+        "to draw with them, jobs/generate.py with generator: "
+        "{kind: text_to_image, model: %s, adapters: %s}",
+        prepared.spec.model,
+        store.url,
+    )
     return f"{store.url}/{_SHEET_NAME}"

@@ -20,6 +20,7 @@ from factory.metrics.evidence import (
     compare_classes,
     score_interval,
     seed_interval,
+    within,
 )
 from factory.pages.folder import HTML_NAME
 from factory.sources.summary import summarize
@@ -161,7 +162,7 @@ def _arm_result(prepared: Prepared, arm: PreparedArm, own: Finished) -> ArmResul
         images_seen=max(record.images_seen for record in own.records),
         top1=score_interval(own.correct, confidence),
         seed_top1=tuple(record.top1 for record in own.records),
-        macro_f1=seed_interval(own.f1, confidence),
+        macro_f1=within(seed_interval(own.f1, confidence), 0.0, 1.0),
         per_class_accuracy={
             name: score_interval(own.correct[:, labels == label], confidence)
             for label, name in enumerate(names)

@@ -77,7 +77,7 @@ class Comparison(Frozen):
 
 
 def seed_interval(scores: Sequence[float], confidence: float) -> Interval:
-    """Mean of scores [S] with Student's t interval over seeds.
+    """Mean of scores [S] with Student's t interval over seeds, which may leave their range.
 
     For scores that are no mean over images, such as F1; the test images are taken as given.
     """
@@ -97,11 +97,15 @@ def score_interval(correct: Correct, confidence: float) -> Interval:
         confidence: of the interval.
     """
     result = _measure([correct.astype(np.float64)])
-    interval = result.interval((1 - confidence) / 2)
+    return within(result.interval((1 - confidence) / 2), 0.0, 1.0)
+
+
+def within(interval: Interval, low: float, high: float) -> Interval:
+    """`interval`, cut to the range that its value can have."""
     if interval.low is None or interval.high is None:
         return interval
     return interval.model_copy(
-        update={"low": max(interval.low, 0.0), "high": min(interval.high, 1.0)}
+        update={"low": max(interval.low, low), "high": min(interval.high, high)}
     )
 
 

@@ -6,7 +6,7 @@ from importlib.metadata import version
 from typing import Any
 
 from factory.classify.words import mix_in_words, network_in_words, training_in_words
-from factory.metrics.evidence import seed_interval
+from factory.metrics.evidence import seed_interval, within
 from factory.pages.folder import HTML_NAME
 from factory.records import take_inventory
 from factory.sources.summary import summarize
@@ -93,7 +93,7 @@ def confirmed_trials(
                     number=trial.number,
                     config=trial.config,
                     accuracies=accuracies,
-                    accuracy=seed_interval(accuracies, confidence),
+                    accuracy=within(seed_interval(accuracies, confidence), 0.0, 1.0),
                 )
             )
     return tuple(sorted(confirmed, key=lambda trial: -trial.accuracy.mean))
