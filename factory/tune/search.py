@@ -14,7 +14,7 @@ os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 
 import ray
 from ray import tune
-from ray.exceptions import RayTaskError, WorkerCrashedError
+from ray.exceptions import RayError, WorkerCrashedError
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.integration.ray_train import TuneReportCallback
 
@@ -315,7 +315,7 @@ def train_again(
         place = waiting.pop(ended)
         try:
             yield place, ray.get(ended)
-        except (RayTaskError, WorkerCrashedError) as error:
+        except RayError as error:
             yield place, error
 
 

@@ -60,7 +60,7 @@ def test_a_job_that_was_stopped_goes_on_when_it_is_submitted_again(head, tiny_mo
     assert report["digest"] == dataset_digest(expected.inventory.records)
     log = head.log_of("again")
     assert_readable(log)
-    assert re.search(r"^[\d,]+ of [\d,]+ images, .* images/s, .* to go$", log, re.MULTILINE)
+    assert re.search(r"^[\d,]+ of [\d,]+ images, .* gone", log, re.MULTILINE)
     assert report_in(log) == report
 
 
