@@ -153,7 +153,22 @@ def _stem(channels: int, width: int, norm: Norm) -> nn.Sequential:
 def _shortcut(channels: int, out_channels: int, norm: Norm, *, stride: int) -> nn.Sequential:
     if channels == out_channels and stride == 1:
         return nn.Sequential()
-    return nn.Sequential(*_convolution(channels, out_channels, 1, norm, stride=stride))
+    return nn.Sequential(_Projection(channels, out_channels, stride), norm(out_channels))
+
+
+class _Projection(nn.Conv2d):
+    """A 1x1 convolution that leaves places out before and not within.
+
+    oneDNN's own stride writes past its memory in the gradient of fewer than 8 channels, and gives
+    wrong ones (uxlfoundation/oneDNN issue 6035: AVX2, channels-last).
+    """
+
+    def __init__(self, channels: int, out_channels: int, step: int) -> None:
+        super().__init__(channels, out_channels, 1, bias=False)
+        self._step = step
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return super().forward(input[:, :, :: self._step, :: self._step])
 
 
 def _convolution(

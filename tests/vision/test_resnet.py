@@ -123,3 +123,15 @@ def test_group_norm_keeps_an_image_apart_from_its_batch_mates():
         x = torch.randn(6, 1, 16, 16)
     assert torch.allclose(network(x)[:2], network(x[:2]), atol=1e-5)
     assert not torch.allclose(mixed(x)[:2], mixed(x[:2]), atol=1e-2)
+
+
+@pytest.mark.parametrize("network", ["resnet18", "resnet50"])
+def test_narrow_network_has_the_same_gradients_in_both_memory_formats(network):
+    def gradients(memory_format):
+        resnet = disturb(build(network, width=2)).train().to(memory_format=memory_format)
+        resnet(images(4, side=16).to(memory_format=memory_format)).square().sum().backward()
+        return [weight.grad for weight in resnet.parameters()]
+
+    pairs = zip(gradients(torch.contiguous_format), gradients(torch.channels_last), strict=True)
+    for one, other in pairs:
+        assert torch.allclose(one, other, rtol=1e-3, atol=1e-3 * float(one.abs().max()))
