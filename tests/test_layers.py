@@ -13,7 +13,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 ROWS = [
     ["spec", "seeds"],
-    ["store", "images", "progress"],
+    ["store", "images", "progress", "precision"],
     ["hub"],
     ["records", "plan", "models", "mapping", "prompts", "captions", "text_schedulers", "pages"],
     ["adapters"],

@@ -15,8 +15,9 @@ from factory.adapt.prepare import Concept, adapter_kind
 from factory.adapt.textual_inversion import NewWord
 from factory.adapt.train import Trainable, Trainer
 from factory.adapters import Adapter, AdapterKind, files_digest, record_name
-from factory.diffusion.device import describe
+from factory.diffusion.device import describe, pick_device
 from factory.models import PipelineFolder
+from factory.precision import pick_precision
 from factory.records import SPEC_NAME
 from factory.seeds import hash_seed, seeded
 from factory.spec import AdaptSpec, TextualInversion
@@ -127,6 +128,6 @@ def new_trainable(
 
 def _accelerator(spec: AdaptSpec) -> Accelerator:
     return Accelerator(
-        mixed_precision=spec.training.mixed_precision,
+        mixed_precision=pick_precision(pick_device(), spec.training.mixed_precision),
         gradient_accumulation_steps=spec.training.gradient_accumulation_steps,
     )

@@ -17,6 +17,7 @@ from factory.classify.arms import Part
 from factory.classify.batches import BatchStream
 from factory.classify.results import Epoch
 from factory.classify.schedule import epoch_steps, learning_rate
+from factory.precision import autocast
 from factory.seeds import hash_seed, seeded
 from factory.spec import Augmentation, Classifier, ClassifierTraining, JobError, Validation
 from factory.vision.augment import augment
@@ -195,8 +196,7 @@ class Trainer:
         return loss.detach(), right, len(labels)
 
     def _logits(self, images: torch.Tensor) -> torch.Tensor:
-        is_mixed = self._task.training.mixed_precision == "bf16"
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=is_mixed):
+        with autocast(self._device, self._task.training.mixed_precision):
             return self._shared(images).float()
 
     def _end_of_epoch(self, epoch: int) -> int:

@@ -7,6 +7,11 @@ _REGIMES = {
     "fine_tune": "pre-trained, all layers trained",
     "frozen": "pre-trained, only the last layer trained",
 }
+_PRECISIONS = {
+    "auto": "bf16 where the device is made for it",
+    "no": "float32",
+    "bf16": "bf16",
+}
 
 
 def mix_in_words(arm: Arm) -> str:
@@ -76,4 +81,4 @@ def training_in_words(training: ClassifierTraining) -> str:
         words.append(f"{training.validation.fraction:.0%} held out for validation")
         if training.validation.patience is not None:
             words.append(f"stopped after {training.validation.patience} epochs without gain")
-    return ", ".join([*words, "float32" if training.mixed_precision == "no" else "bf16"])
+    return ", ".join([*words, _PRECISIONS[training.mixed_precision]])

@@ -15,7 +15,7 @@ from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from factory.cluster import ActorShape, connect
-from factory.diffusion.device import describe
+from factory.diffusion.device import describe, pick_device
 from factory.fit.card import write_card
 from factory.fit.follow import Follow
 from factory.fit.history import (
@@ -38,6 +38,7 @@ from factory.fit.pictures import loss_curves
 from factory.fit.prepare import Prepared, claim, finished, open_sources
 from factory.fit.schedule import make_schedule
 from factory.fit.train import Trainer
+from factory.precision import pick_precision
 from factory.records import Device
 from factory.sources.source import Source
 from factory.spec import FitSpec, SpecError
@@ -115,7 +116,7 @@ def _work(config: dict[str, Any]) -> None:
             "where the job was started; let all machines read the same files"
         )
     accelerator = Accelerator(
-        mixed_precision=spec.training.mixed_precision,
+        mixed_precision=pick_precision(pick_device(), spec.training.mixed_precision),
         gradient_accumulation_steps=spec.training.gradient_accumulation_steps,
     )
     torch.set_num_threads(spec.threads)

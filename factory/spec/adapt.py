@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from factory.spec.prompts import CLASS_FIELD, readable_fields
-from factory.spec.read import Frozen, check_once, kind_or
+from factory.spec.read import Frozen, MixedPrecision, check_once, kind_or
 from factory.spec.resources import Resources
 from factory.spec.source import SourceSpec
 
@@ -161,7 +161,7 @@ class AdaptTraining(Frozen):
     weight_decay: float = Field(default=1e-2, ge=0)
     max_gradient_norm: float = Field(default=1.0, gt=0)
     horizontal_flip: bool = False
-    mixed_precision: Literal["no", "bf16"] = "bf16"
+    mixed_precision: MixedPrecision = "auto"
     checkpoint_steps: int = Field(default=200, ge=1)
     """Steps between two checkpoints, from which a concept that was killed goes on."""
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from factory.spec.mix import Mix, MultiplierMix, RatioMix, RealMix
-from factory.spec.read import Fraction, Frozen
+from factory.spec.read import Fraction, Frozen, MixedPrecision
 from factory.spec.resources import Resources
 from factory.spec.source import SourceSpec
 
@@ -86,7 +86,7 @@ class ClassifierTraining(Frozen):
     step_factor: float = Field(default=0.1, gt=0, lt=1)
     label_smoothing: Fraction = 0.0
     augmentation: Augmentation = "none"
-    mixed_precision: Literal["no", "bf16"] = "bf16"
+    mixed_precision: MixedPrecision = "auto"
     validation: Validation | None = None
 
     @model_validator(mode="after")

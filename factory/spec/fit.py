@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, Tag, model_validator
 
-from factory.spec.read import Fraction, Frozen, kind_or
+from factory.spec.read import Fraction, Frozen, MixedPrecision, kind_or
 from factory.spec.resources import Resources
 from factory.spec.source import SourceSpec
 from factory.spec.text_fit import AutoencoderObjective, TextToImageObjective
@@ -90,7 +90,7 @@ class Training(Frozen):
     """Share of labels hidden in training; 0 makes a model that takes no guidance. None: 0.1, and 0
     of an unconditional model."""
     horizontal_flip: bool = False
-    mixed_precision: Literal["no", "bf16"] = "bf16"
+    mixed_precision: MixedPrecision = "auto"
     gradient_accumulation_steps: int = Field(default=1, ge=1)
 
     @model_validator(mode="after")

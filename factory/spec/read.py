@@ -5,7 +5,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
@@ -29,6 +29,11 @@ def kind_or(default: str) -> Discriminator:
         return f"<{getattr(value, 'kind', default)}>"
 
     return Discriminator(tag)
+
+
+MixedPrecision = Literal["auto", "no", "bf16"]
+"""Whether a training computes in bfloat16 where float32 is not needed; auto: where the device is
+made for it (GPUs from 2020 on, CPUs with AVX-512). Others imitate it, ten times slower."""
 
 
 class SpecError(ValueError):
