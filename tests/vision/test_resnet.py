@@ -128,10 +128,10 @@ def test_group_norm_keeps_an_image_apart_from_its_batch_mates():
 @pytest.mark.parametrize("network", ["resnet18", "resnet50"])
 def test_narrow_network_has_the_same_gradients_in_both_memory_formats(network):
     def gradients(memory_format):
-        resnet = disturb(build(network, width=2)).train().to(memory_format=memory_format)
+        resnet = disturb(build(network, width=2)).to(memory_format=memory_format)
         resnet(images(4, side=16).to(memory_format=memory_format)).square().sum().backward()
         return [weight.grad for weight in resnet.parameters()]
 
     pairs = zip(gradients(torch.contiguous_format), gradients(torch.channels_last), strict=True)
     for one, other in pairs:
-        assert torch.allclose(one, other, rtol=1e-3, atol=1e-3 * float(one.abs().max()))
+        assert torch.allclose(one, other, rtol=0, atol=1e-3 * float(one.abs().max()))
