@@ -5,19 +5,25 @@
 
 import json
 import shutil
+import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
+
+import pytest
 
 from tests.cluster.heads import free_ports
 
 KEY, SECRET, BUCKET = "user", "right-secret", "factory"
+AWAY_SECONDS = 3
+"""A server that was lost comes back after so long a time."""
 PATIENCE_SECONDS = 60
 
 
@@ -40,8 +46,8 @@ class Seaweed:
         self._config = folder / "s3.json"
         self._config.write_text(json.dumps({"identities": identities}))
         (folder / "data").mkdir()
-        # It opens each port + 10,000 too.
-        self._ports = [port % 20_000 + 10_000 for port in free_ports(4)]
+        self._ports = _free_pairs(4)
+        self._back: threading.Thread | None = None
         self.start()
 
     @property
@@ -74,6 +80,48 @@ class Seaweed:
         """End it at once, as a power cut does."""
         self._process.kill()
         self._process.wait()
+
+    def lose(self) -> None:
+        """Kill it, and start it again after `AWAY_SECONDS`; returns before that."""
+
+        def come_back() -> None:
+            time.sleep(AWAY_SECONDS)
+            self.start()
+
+        self.wait_until_back()
+        self.kill()
+        self._back = threading.Thread(target=come_back)
+        self._back.start()
+
+    def wait_until_back(self) -> None:
+        """Return when it answers again."""
+        if self._back is not None:
+            self._back.join()
+
+
+@contextmanager
+def seaweed_store(folder: Path) -> Iterator[Seaweed]:
+    """A server over `folder` with an empty bucket, which this process is told of.
+
+    Raises:
+        FileNotFoundError: if it is not installed.
+    """
+    import boto3
+    from s3fs import S3FileSystem
+
+    server = Seaweed(folder)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in server.settings.items():
+                patch.setenv(name, value)
+            # A client asks the server that it knows, whatever the environment says by now.
+            S3FileSystem.clear_instance_cache()
+            boto3.client("s3").create_bucket(Bucket=BUCKET)
+            yield server
+    finally:
+        S3FileSystem.clear_instance_cache()
+        server.wait_until_back()
+        server.kill()
 
 
 @contextmanager
@@ -110,6 +158,20 @@ def google_store() -> Iterator[Mapping[str, str]]:
     finally:
         process.kill()
         process.wait()
+
+
+def _free_pairs(count: int) -> list[int]:
+    """Ports that nobody listens on, nor on each port + 10,000, which the server opens too."""
+    found: list[int] = []
+    with ExitStack() as stack:
+        port = 10_000
+        while len(found) < count:
+            port += 1
+            with suppress(OSError):
+                for each in (port, port + 10_000):
+                    stack.enter_context(socket.socket()).bind(("127.0.0.1", each))
+                found.append(port)
+    return found
 
 
 def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:

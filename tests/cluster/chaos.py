@@ -1,6 +1,5 @@
 """What may die while a job works: processes, machines, the driver, a disk, the object store."""
 
-import json
 import random
 import shutil
 import signal
@@ -16,8 +15,6 @@ import psutil
 from tests.cluster.heads import BIN, PROJECT, Head, free_ports
 
 NUM_NODES = 2
-SPREAD_SECONDS = 8.0
-"""Disturbances fall into so long a time from the first record on."""
 MOST_STRIKES = 3
 MOST_RUNS = 6
 PATIENCE_SECONDS = 240
@@ -39,8 +36,10 @@ class Machines:
         actors = [process for process in self._processes() if _draws(process)]
         if not actors:
             return None
-        with suppress(psutil.NoSuchProcess):
+        try:
             chance.choice(actors).kill()
+        except psutil.NoSuchProcess:
+            return None
         return "actor"
 
     def lose_machine(self, chance: random.Random) -> str:
@@ -140,15 +139,15 @@ class Outcome:
     """What was hit, in this order."""
     codes: list[int] = field(default_factory=list)
     """Exit codes of the runs, the last of them 0."""
-    made: int = 0
-    """Shards that the runs say they made; one that was killed says nothing."""
     seconds: float = 0.0
+    """From the first start to the last end."""
 
 
 def make_disturbed(
     words: Sequence[str],
     head: Head,
-    has_begun: Callable[[], bool],
+    num_done: Callable[[], int],
+    num_shards: int,
     strikes: dict[str, Strike],
     mend: Callable[[], None],
     chance: random.Random,
@@ -158,53 +157,48 @@ def make_disturbed(
     Args:
         words: of the job, `jobs/generate.py` first.
         head: of the cluster it runs on.
-        has_begun: whether a first record is there.
-        strikes: name -> what may happen; "driver" is added.
+        num_done: how many records there are.
+        num_shards: how many there will be; disturbances fall into the first three quarters.
+        strikes: name -> what may happen; "driver" is added. None: nothing does.
         mend: makes good what would stand against the next run.
         chance: decides what happens, how often and when.
     """
     outcome, started = Outcome(), time.monotonic()
-    job = _start(words, head)
-    end = time.monotonic() + PATIENCE_SECONDS
-    while not has_begun() and job.poll() is None and time.monotonic() < end:
-        time.sleep(0.01)
-    begun = time.monotonic()
-    moments = sorted(
-        chance.uniform(0, SPREAD_SECONDS) for _ in range(chance.randint(1, MOST_STRIKES))
-    )
-    for moment in moments:
-        name = chance.choice([*strikes, "driver"])
-        time.sleep(max(0.0, begun + moment - time.monotonic()))
-        if job.poll() is not None:
-            break
-        if name == "driver":
-            job.send_signal(signal.SIGKILL)
-            outcome.landed.append(name)
-            break
-        hit = strikes[name](chance)
-        outcome.landed += [] if hit is None else [hit]
-    _note(outcome, job)
+    with _running(words, head) as job:
+        moments = [chance.randint(1, 3 * num_shards // 4) for _ in range(MOST_STRIKES)]
+        for moment in sorted(moments[: chance.randint(1, MOST_STRIKES)]):
+            name = chance.choice([*strikes, "driver"])
+            while num_done() < moment and job.poll() is None:
+                time.sleep(0.02)
+            if job.poll() is not None or not strikes:
+                break
+            if name == "driver":
+                job.send_signal(signal.SIGKILL)
+                outcome.landed.append(name)
+                break
+            hit = strikes[name](chance)
+            outcome.landed += [] if hit is None else [hit]
+        outcome.codes.append(job.wait(PATIENCE_SECONDS))
     while outcome.codes[-1] != 0 and len(outcome.codes) < MOST_RUNS:
         mend()
-        _note(outcome, _start(words, head))
+        with _running(words, head) as job:
+            outcome.codes.append(job.wait(PATIENCE_SECONDS))
     outcome.seconds = time.monotonic() - started
     return outcome
 
 
-def _start(words: Sequence[str], head: Head) -> subprocess.Popen[str]:
+@contextmanager
+def _running(words: Sequence[str], head: Head) -> Iterator[subprocess.Popen[bytes]]:
     shell = {name: value for name, value in head.shell.items() if name != "RAY_ADDRESS"}
-    return subprocess.Popen(
+    job = subprocess.Popen(
         [str(BIN / "python"), *words, "--address", head.address],
         cwd=PROJECT,
         env=shell,
-        stdout=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        text=True,
     )
-
-
-def _note(outcome: Outcome, job: subprocess.Popen[str]) -> None:
-    said, _ = job.communicate(timeout=PATIENCE_SECONDS)
-    outcome.codes.append(job.returncode)
-    with suppress(json.JSONDecodeError):
-        outcome.made += json.loads(said)["made"]
+    try:
+        yield job
+    finally:
+        job.kill()
+        job.wait()

@@ -3,8 +3,6 @@
 import os
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -12,15 +10,15 @@ import pytest
 from factory.generate.prepare import open_root, prepare
 from factory.generate.shard import MakeShard
 from factory.records import dataset_digest
+from factory.spec import SpecError
 from tests.datasets import SMALL, make_dataset, plain_words, small_spec
-from tests.object_stores import BUCKET, Seaweed, google_store
+from tests.object_stores import BUCKET, google_store, seaweed_store
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 JOB = Path(__file__).parents[2] / "jobs" / "generate.py"
 MANY = 320
 """Images of twenty shards."""
-AWAY_SECONDS = 3
 
 
 def digest(prepared):
@@ -28,23 +26,14 @@ def digest(prepared):
 
 
 @pytest.fixture
-def seaweed(tmp_path, monkeypatch):
+def seaweed(tmp_path):
     """A server with an empty bucket, which this process is told of."""
-    s3fs = pytest.importorskip("s3fs")
     (tmp_path / "weed").mkdir()
     try:
-        server = Seaweed(tmp_path / "weed")
+        with seaweed_store(tmp_path / "weed") as server:
+            yield server
     except FileNotFoundError:
         pytest.skip("SeaweedFS is not installed")
-    for name, value in server.settings.items():
-        monkeypatch.setenv(name, value)
-    # A client of an earlier test would ask the server that it knows.
-    s3fs.S3FileSystem.clear_instance_cache()
-    import boto3
-
-    boto3.client("s3").create_bucket(Bucket=BUCKET)
-    yield server
-    server.kill()
 
 
 @pytest.fixture
@@ -67,7 +56,7 @@ def assert_grows_as_a_folder_does(url, tmp_path, tiny_model):
         assert there.num_pending == 0
         assert digest(there) == digest(here)
     # Another spec is refused.
-    with pytest.raises(Exception, match="seed"):
+    with pytest.raises(SpecError, match="seed"):
         make_dataset(url, tiny_model, seed=1)
 
 
@@ -100,17 +89,9 @@ def test_a_server_that_dies_and_comes_back_costs_nothing(seaweed, tmp_path, tiny
     pending = list(opened.pending())
     for shard in pending[:5]:
         make(shard)
-
-    def come_back():
-        time.sleep(AWAY_SECONDS)
-        seaweed.start()
-
-    seaweed.kill()
-    back = threading.Thread(target=come_back)
-    back.start()
+    seaweed.lose()
     for shard in pending[5:]:
         make(shard)
-    back.join()
     now = prepare(spec, f"s3://{BUCKET}/root")
     assert now.num_pending == 0
     assert digest(now) == digest(make_dataset(tmp_path, tiny_model, num_images=MANY))
