@@ -93,7 +93,20 @@ def decode_image(data: bytes) -> NDArray[np.uint8]:
     Raises:
         ValueError: if the bytes are broken or hold more than 8 bits a channel.
     """
+    return decode_with_mark(data)[0]
+
+
+def decode_with_mark(data: bytes) -> tuple[NDArray[np.uint8], str | None]:
+    """What `decode_image` and `read_mark` return, for the work of one.
+
+    Raises:
+        ValueError: as `decode_image`.
+    """
     image = _open(data)
+    return _pixels(image), _mark(image)
+
+
+def _pixels(image: Image.Image) -> NDArray[np.uint8]:
     if image.mode.startswith(("I", "F")):
         # Pillow would clip these to 255 without a word.
         raise ValueError(f"image has mode {image.mode}; convert it to 8 bits a channel first")
@@ -136,7 +149,11 @@ def read_mark(data: bytes) -> str | None:
     Raises:
         ValueError: if the bytes are broken.
     """
-    xmp = _open(data).info.get("xmp", b"")
+    return _mark(_open(data))
+
+
+def _mark(image: Image.Image) -> str | None:
+    xmp = image.info.get("xmp", b"")
     packet = xmp if isinstance(xmp, bytes) else xmp.encode()
     # XMP may write a property as attribute or element; its value has one spelling in both.
     found = re.search(re.escape(_SOURCE_TYPES).encode() + rb"(\w+)", packet)

@@ -21,11 +21,11 @@ from factory.shards.sample import PROVENANCE, ProvenanceValue, Sample
 from factory.shards.webdataset import write_webdataset
 from factory.sources.decode import size_in_words
 from factory.sources.mix import mix_sources
-from factory.sources.open import open_source
+from factory.sources.open import open_source, root_of
 from factory.sources.parts import align
 from factory.sources.promise import Dataset
 from factory.sources.source import Source
-from factory.spec import MixConfig, RealConfig, SpecError
+from factory.spec import MixConfig, RealConfig, SourceSpec, SpecError
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,8 @@ class Derived:
         those of the root, byte by byte. A mix is shuffled, so that its first images are one, too.
 
         Raises:
-            SpecError: if a source cannot be had or does not fit the root, or holds too few images.
+            SpecError: if a source cannot be had, is synthetic, does not fit the root, or holds too
+                few images.
         """
         sources = {
             name: self._open(name, config) for name, config in more.items() if config.kind == "real"
@@ -63,7 +64,7 @@ class Derived:
 
     def _open(self, name: str, config: RealConfig) -> Source:
         try:
-            return align(open_source(config.source), self.dataset.plan.class_names)
+            return align(_open_real(config.source), self.dataset.plan.class_names)
         except SpecError as error:
             raise SpecError(f"more.{name}.source: {error}") from None
 
@@ -136,6 +137,23 @@ class Derived:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(data)
         return PublishedFile(path=path, sha256=sha256, num_bytes=len(data), num_samples=num_samples)
+
+
+def _open_real(spec: SourceSpec) -> Source:
+    root = root_of(spec)
+    if root is not None:
+        raise SpecError(
+            f"root {root.url} holds images that a model has drawn, and those of kind real are "
+            "called real; give real images, and publish that root on its own"
+        )
+    source = open_source(spec)
+    if source.num_marked:
+        raise SpecError(
+            f"{source.num_marked} images of {source.name} (first: {source.first_marked}) carry the "
+            "mark of images that a model has drawn, and those of kind real are called real; give "
+            "real images"
+        )
+    return source
 
 
 def _real_sample(source: Source, place: int, turn: int) -> Sample:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from factory.images import decode_image, resize
+from factory.images import MARKS, decode_with_mark, resize
 from factory.sources.source import Source
 from factory.spec import SourceSpec, SpecError
 
@@ -22,7 +22,8 @@ class EncodedImage(NamedTuple):
     """An image as it lies in its file."""
 
     name: str
-    """What error messages and `Source.skipped` call it."""
+    """What error messages, `Source.skipped` and `Source.first_marked` call
+    it."""
     data: bytes
     label: int | None
 
@@ -37,6 +38,8 @@ class _Decoded(NamedTuple):
     corrupt: list[tuple[str, str]]
     """Name and reason of each image that cannot be decoded."""
     unlabelled: list[str]
+    marked: list[str]
+    """Those kept that say in their metadata that a model has drawn them."""
 
 
 def source_from_images(
@@ -83,6 +86,8 @@ def source_from_images(
         class_names=class_names,
         licence=licence,
         skipped=tuple(image for image, _ in decoded.corrupt),
+        num_marked=len(decoded.marked),
+        first_marked=next(iter(decoded.marked), None),
     )
 
 
@@ -98,7 +103,7 @@ def _decode(
     pixels = np.empty((0, 0, 0, 0), dtype=np.uint8)
     labels = np.full(num_images, -1, dtype=np.int64)
     is_kept = np.zeros(num_images, dtype=bool)
-    corrupt, unlabelled = [], []
+    corrupt, unlabelled, marked = [], [], []
     first, kept = "", 0
     for index, image in enumerate(images):
         if image.label is None:
@@ -106,7 +111,8 @@ def _decode(
         else:
             labels[index] = image.label
         try:
-            picture = _convert(decode_image(image.data), spec)
+            decoded, mark = decode_with_mark(image.data)
+            picture = _convert(decoded, spec)
         except ValueError as error:
             corrupt.append((image.name, str(error)))
             continue
@@ -117,7 +123,9 @@ def _decode(
         pixels[kept] = picture
         kept += 1
         is_kept[index] = True
-    return _Decoded(pixels[:kept], labels, is_kept, corrupt, unlabelled)
+        if mark in MARKS:
+            marked.append(image.name)
+    return _Decoded(pixels[:kept], labels, is_kept, corrupt, unlabelled, marked)
 
 
 def _convert(pixels: NDArray[np.uint8], spec: SourceSpec) -> NDArray[np.uint8]:

@@ -33,6 +33,17 @@ def open_source(spec: SourceSpec, *, images_per_class: Mapping[str, int] | None 
     return take_part(_open(spec, None if has_part(spec) else images_per_class), spec)
 
 
+def root_of(spec: SourceSpec) -> Store | None:
+    """The root that the factory made, where a source is one."""
+    if spec.path.startswith("hub:"):
+        return None
+    if "://" in spec.path:
+        return Store(spec.path)
+    path = Path(spec.path).expanduser()
+    is_root = not _is_embedded(spec) and (path / SPEC_NAME).is_file()
+    return Store(str(path.resolve())) if is_root else None
+
+
 def _open(spec: SourceSpec, images_per_class: Mapping[str, int] | None) -> Source:
     kind, colon, rest = spec.path.partition(":")
     if kind == "hub" and colon:
@@ -41,13 +52,12 @@ def _open(spec: SourceSpec, images_per_class: Mapping[str, int] | None) -> Sourc
         raise SpecError(
             f"revision: is {spec.revision}, but {spec.path} is not on the Hub; leave it out"
         )
-    if "://" in spec.path:
-        return open_root(spec, Store(spec.path), images_per_class=images_per_class)
-    if (ASSETS / spec.path / "train.parquet").is_file():
+    root = root_of(spec)
+    if root is not None:
+        return open_root(spec, root, images_per_class=images_per_class)
+    if _is_embedded(spec):
         return _open_embedded(spec)
     path = Path(spec.path).expanduser()
-    if (path / SPEC_NAME).is_file():
-        return open_root(spec, Store(str(path.resolve())), images_per_class=images_per_class)
     if path.is_dir():
         return _open_folder(spec, path)
     files = [path] if path.is_file() else [Path(f) for f in sorted(glob(str(path), recursive=True))]
@@ -70,6 +80,10 @@ def _open_files(spec: SourceSpec, files: list[Path], *, name: str) -> Source:
     if all(file.suffix == ".tar" for file in files):
         return open_webdataset(spec, files, name=name)
     return open_parquet(spec, files, name=name)
+
+
+def _is_embedded(spec: SourceSpec) -> bool:
+    return (ASSETS / spec.path / "train.parquet").is_file()
 
 
 def _open_embedded(spec: SourceSpec) -> Source:

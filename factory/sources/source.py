@@ -30,6 +30,10 @@ class Source:
     model_index.json says it; None of a real source, and where it is not known."""
     skipped: tuple[str, ...] = ()
     """Names of the corrupt images that were left out when it was opened."""
+    num_marked: int = 0
+    """Images whose metadata say that a model has drawn them, of all that it was opened with."""
+    first_marked: str | None = None
+    """Name of the first of them."""
 
     def __len__(self) -> int:
         """N."""

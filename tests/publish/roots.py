@@ -1,5 +1,6 @@
 """What is published in tests: small roots, real images beside them, and results about them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,14 +27,18 @@ def published(root: Path, folder: Path, **fields: object):
     return run(prepare(spec, str(folder)))
 
 
-def save_real(path: Path, counts: tuple[int, ...] = (5, 3, 4)) -> Path:
-    """Random images of the tiny model's size and classes, in a Parquet file."""
+def save_real(
+    path: Path, counts: tuple[int, ...] = (5, 3, 4), *, marks: Sequence[str | None] | None = None
+) -> Path:
+    """Random images of the tiny model's size and classes, with these marks, in a Parquet file."""
     generator = np.random.default_rng(0)
     labels = [label for label, count in enumerate(counts) for _ in range(count)]
     images = generator.integers(0, 256, (len(labels), 8, 8, 3), dtype=np.uint8)
     samples = [
-        Sample(f"r-{place}", encode_png(image, mark=None, compress_level=1), label, name, {})
-        for place, (image, label) in enumerate(zip(images, labels, strict=True))
+        Sample(f"r-{place}", encode_png(image, mark=mark, compress_level=1), label, name, {})
+        for place, (image, label, mark) in enumerate(
+            zip(images, labels, marks or [None] * len(labels), strict=True)
+        )
         for name in [CLASS_NAMES[label]]
     ]
     path.write_bytes(write_parquet(samples, CLASS_NAMES))

@@ -7,7 +7,12 @@ from collections import Counter, defaultdict
 import numpy as np
 import pytest
 
-from factory.images import TRAINED_ALGORITHMIC_MEDIA, decode_image, read_mark
+from factory.images import (
+    COMPOSITE_WITH_TRAINED_ALGORITHMIC_MEDIA,
+    TRAINED_ALGORITHMIC_MEDIA,
+    decode_image,
+    read_mark,
+)
 from factory.publish.checked import check_root
 from factory.publish.facts import gather_facts
 from factory.publish.layout import lay_out
@@ -185,6 +190,27 @@ def test_mix_that_cannot_be_is_refused_by_its_name(root, real, layout, mix, said
 def test_real_images_of_other_classes_are_refused(root, layout):
     with pytest.raises(SpecError, match=r"more\.real\.source: .*missing \['cat', 'dog'\]"):
         layout(root, more=more("fashion_mnist_small"))
+
+
+def test_root_is_no_source_of_real_images(root, layout):
+    with pytest.raises(SpecError, match=rf"more\.real\.source: root {root} .*a model has drawn"):
+        layout(root, more=more(root))
+
+
+def test_marked_images_in_plain_files_are_no_real_ones(root, layout, tmp_path):
+    (tmp_path / "plain").mkdir()
+    shutil.copy(next(root.glob("data/*-00002-*")), tmp_path / "plain")
+    said = r"more\.real\.source: 8 images of plain \(first: .*\) carry the mark"
+    with pytest.raises(SpecError, match=said):
+        layout(root, more=more(tmp_path / "plain"))
+
+
+def test_one_marked_image_among_real_ones_is_named(root, layout, tmp_path):
+    marks = [None, COMPOSITE_WITH_TRAINED_ALGORITHMIC_MEDIA, None]
+    real = save_real(tmp_path / "real.parquet", (1, 1, 1), marks=marks)
+    said = r"1 images of .*real\.parquet \(first: row 1.*\) carry the mark"
+    with pytest.raises(SpecError, match=said):
+        layout(root, more=more(real))
 
 
 def test_real_images_of_another_size_are_refused_in_a_mix(root, real, layout):
