@@ -12,8 +12,8 @@ the contact sheet, and layout.txt, the list of all files that would be pushed. I
 
 What stands against publishing is refused with its reason before anything is sent: a root that
 fails verification or lacks images, no check for copies of real images or one that found some,
-images without their mark, licences that nobody has named. All but licences can be overridden by
-name, e.g. accept=[memorisation_missing].
+images without their mark, another dataset in the repository, licences that nobody has named. All
+but licences can be overridden by name, e.g. accept=[memorisation_missing].
 
 The report is printed as JSON. Run it again to go on, or to publish what the root has grown by.
 --dry-run writes nothing. --address is taken as by every job, and not used: publishing needs no

@@ -30,11 +30,6 @@ class Layout(NamedTuple):
         return self.shards | {path: PushFile.of_bytes(data) for path, data in self.texts.items()}
 
     @property
-    def folders(self) -> list[str]:
-        """Where nothing else may lie."""
-        return [f"data/{config.name}/" for config in self.manifest.configs]
-
-    @property
     def num_bytes(self) -> int:
         """Size of all of it."""
         return sum(file.num_bytes for file in self.files.values())

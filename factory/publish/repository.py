@@ -1,12 +1,19 @@
 """One dataset repository on the Hub: who may write to it, and what it holds now."""
 
 import logging
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from huggingface_hub import Discussion, GitRefs, HfApi, get_token
-from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+from huggingface_hub.errors import (
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+)
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import validate_repo_id
 
@@ -86,7 +93,7 @@ class Repository:
         Raises:
             SpecError: if it names a pull request that is not there.
         """
-        if _head(self._refs(), revision) is not None:
+        if _head(self._ask_refs(), revision) is not None:
             return
         if revision.startswith(_PULL_REQUEST):
             raise SpecError(
@@ -100,13 +107,44 @@ class Repository:
             ),
         )
 
+    def find(self, revision: str) -> Seen | None:
+        """What a branch holds now, or where it is not there yet, main; None: no such repository."""
+        self._check_name()
+
+        def find() -> str | None:
+            try:
+                refs = self._refs()
+            except RepositoryNotFoundError:
+                return None
+            return _head(refs, revision) or _head(refs, "main")
+
+        commit = self.ask("looking at it", find)
+        return None if commit is None else Seen(commit, self.files_of(commit))
+
+    def read(self, path: str, commit: str) -> bytes:
+        """Content of a file at a commit."""
+
+        def download(folder: str) -> bytes:
+            try:
+                local = self.api.hf_hub_download(
+                    self.repo_id, path, repo_type="dataset", revision=commit, cache_dir=folder
+                )
+            except LocalEntryNotFoundError as error:
+                # So the client says that it could not ask; why is the cause.
+                raise error.__cause__ or error from None
+            return Path(local).read_bytes()
+
+        # A folder of its own: the client's cache may hold a copy that is not what the Hub holds.
+        with tempfile.TemporaryDirectory(prefix="factory-publish-") as folder:
+            return self.ask(f"reading {path}", partial(download, folder))
+
     def look(self, revision: str) -> Seen:
         """What a branch holds now.
 
         Raises:
             JobError: if it is there no more.
         """
-        commit = _head(self._refs(), revision)
+        commit = _head(self._ask_refs(), revision)
         if commit is None:
             raise JobError(f"{self.repo_id}: {revision} was deleted meanwhile; run again")
         return Seen(commit, self.files_of(commit))
@@ -125,7 +163,7 @@ class Repository:
 
     def has_tag(self, tag: str) -> bool:
         """Whether there is a tag of that name."""
-        return any(ref.name == tag for ref in self._refs().tags)
+        return any(ref.name == tag for ref in self._ask_refs().tags)
 
     def create_tag(self, tag: str, commit: str) -> None:
         """Tag a commit; a tag of that name that is there by now stays as it is."""
@@ -191,12 +229,12 @@ class Repository:
             raise SpecError(f"{self.repo_id}: the token of {me['name']} may only read; {_LOGIN}")
         return me["name"]
 
+    def _ask_refs(self) -> GitRefs:
+        return self.ask("listing its branches", self._refs)
+
     def _refs(self) -> GitRefs:
-        return self.ask(
-            "listing its branches",
-            lambda: self.api.list_repo_refs(
-                self.repo_id, repo_type="dataset", include_pull_requests=True
-            ),
+        return self.api.list_repo_refs(
+            self.repo_id, repo_type="dataset", include_pull_requests=True
         )
 
 

@@ -3,11 +3,13 @@
 import logging
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from huggingface_hub import get_token
 
 from factory.pages.folder import REPORT_NAME
+from factory.publish.before import NOTHING, look_before
 from factory.publish.checked import Checked, check_root
 from factory.publish.export import Exported, export_images
 from factory.publish.facts import Facts, gather_facts
@@ -86,12 +88,18 @@ def _publish(prepared: Prepared, *, is_dry: bool) -> PublishReport:
     exported = pushed = None
     with tempfile.TemporaryDirectory(prefix="factory-publish-") as folder:
         layout = lay_out(spec, dataset, checked, facts, Path(folder))
+        before = NOTHING
+        if spec.repo_id is not None and not is_dry:
+            before = look_before(layout.manifest, spec.repo_id, spec.revision or "main")
+            against = {gate: why for gate, why in before.refused.items() if gate not in spec.accept}
+            refuse(spec.repo_id, against)
+            accepted |= before.refused
         if not is_dry:
             if spec.export is not None:
                 exported = export_images(dataset, checked.records, Path(spec.export))
             _save(layout, Store(prepared.folder))
             if spec.repo_id is not None:
-                pushed = _push(layout, spec, spec.repo_id)
+                pushed = _push(layout, spec, spec.repo_id, before.folders)
     return PublishReport(
         root=dataset.store.url,
         fingerprint=dataset.root_spec.fingerprint,
@@ -138,12 +146,13 @@ def _save(layout: Layout, store: Store) -> None:
     _LOG.info("look at %s/README.md", store.url)
 
 
-def _push(layout: Layout, spec: PublishSpec, repo_id: str) -> Pushed:
+def _push(layout: Layout, spec: PublishSpec, repo_id: str, published: Sequence[str]) -> Pushed:
     return push(
         layout.files,
         repo_id=repo_id,
         message=f"Publish {layout.manifest.name}: {layout.manifest.num_images:,} images",
-        replace=layout.folders,
+        # Without those that were published, a config that was renamed would stay for ever.
+        replace=[*layout.manifest.folders, *published],
         private=spec.private,
         revision=spec.revision,
         create_pr=spec.create_pr,

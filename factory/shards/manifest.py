@@ -70,6 +70,11 @@ class Manifest(Frozen):
         return tuple(sorted(files, key=lambda file: file.path))
 
     @property
+    def folders(self) -> tuple[str, ...]:
+        """Of the configs, where nothing but their files lies; each ends in "/"."""
+        return tuple(f"data/{config.name}/" for config in self.configs)
+
+    @property
     def num_images(self) -> int:
         """Images of all configs."""
         return sum(config.num_images for config in self.configs)

@@ -10,7 +10,13 @@ from factory.spec.source import SourceSpec
 
 ConfigName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=60)]
 Gate = Literal[
-    "verification", "counts", "memorisation_missing", "memorisation_not_valid", "copies", "marks"
+    "verification",
+    "counts",
+    "memorisation_missing",
+    "memorisation_not_valid",
+    "copies",
+    "marks",
+    "another_dataset",
 ]
 
 
@@ -75,7 +81,7 @@ class PublishSpec(Frozen):
     accept: tuple[Gate, ...] = ()
     """What is published in spite of: a verification that fails (damaged shards are left out),
     counts that fall short, no check for memorisation, one that does not hold for this generator,
-    copies found, missing marks."""
+    copies found, missing marks, another dataset in the repository (which is replaced)."""
     export: str | None = None
     """Folder for the root's images as files, one subfolder a class; None: none."""
 

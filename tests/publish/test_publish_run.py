@@ -5,10 +5,13 @@ import shutil
 
 import huggingface_hub.constants
 import pytest
+from huggingface_hub import HfApi
 
 from factory.publish.prepare import prepare
 from factory.publish.run import dry_run
 from factory.spec import PublishSpec, SpecError
+from factory.spec.verify import VerifyHubSpec
+from factory.verify.hub import verify_hub
 from tests.datasets import make_dataset
 from tests.publish.conftest import WRITE, assert_no_token
 from tests.publish.roots import FIELDS, published, save_real
@@ -20,6 +23,8 @@ REPO = "alice/images"
 def client(hub, monkeypatch):
     """The library's own client, as a job uses it, asks the double."""
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.url)
+    template = f"{hub.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
     monkeypatch.setenv("HF_TOKEN", WRITE)
 
 
@@ -134,6 +139,58 @@ def test_configs_of_one_repository_come_in_one_commit(hub, client, root, tmp_pat
     ]
     folders = {path.split("/")[1] for path in hub.files(REPO) if path.startswith("data/")}
     assert folders == {"synthetic", "real", "fuller"}
+
+
+@pytest.mark.parametrize("config", ["synthetic", "drawn"])
+def test_config_that_is_dropped_or_renamed_leaves_nothing_behind(
+    hub, client, root, tmp_path, config
+):
+    source = {"path": str(save_real(tmp_path / "real.parquet"))}
+    more = {"real": {"kind": "real", "source": source, "licence": "mit"}}
+    published(root, tmp_path / "folder", repo_id=REPO, more=more)
+    hub.commit(REPO, {"notes.txt": b"mine", "data/notes.txt": b"mine"})
+    published(root, tmp_path / "folder", repo_id=REPO, config=config)
+    folders = {path.split("/")[1] for path in hub.files(REPO) if path.count("/") == 2}
+    assert folders == {config}
+    assert {"notes.txt", "data/notes.txt"} <= hub.files(REPO).keys()
+    hub.commit(REPO, {"data/notes.txt": None})
+    assert verify_hub(REPO, VerifyHubSpec(), HfApi()).ok
+
+
+def test_repository_of_another_dataset_is_refused_and_left_alone_until_accepted(
+    hub, client, root, tmp_path, tiny_model
+):
+    published(root, tmp_path / "folder", repo_id=REPO)
+    before = hub.files(REPO)
+    make_dataset(tmp_path / "other", tiny_model, num_images=20, seed=1)
+    asked = (tmp_path / "other", tmp_path / "others")
+    with pytest.raises(SpecError, match=r"(?s)40 images of dataset .*accept=\[another_dataset\]"):
+        published(*asked, repo_id=REPO, config="more")
+    assert hub.files(REPO) == before
+    assert not (tmp_path / "others").exists()
+    accept = ["memorisation_missing", "another_dataset"]
+    report = published(*asked, repo_id=REPO, config="more", accept=accept)
+    assert set(report.accepted) == set(accept)
+    assert {path.split("/")[1] for path in hub.files(REPO) if "/" in path} == {"more"}
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("data/synthetic/a.parquet", r"1 files of no published dataset \(first: data/synthetic/a"),
+        ("manifest.json", "a manifest.json that jobs/publish.py has not written"),
+    ],
+)
+def test_repository_with_files_of_other_tools_in_the_way_is_refused(
+    hub, client, root, tmp_path, path, said
+):
+    hub.add_repo(REPO, private=True)
+    hub.commit(REPO, {path: b"mine", "README.md": b"mine"})
+    with pytest.raises(SpecError, match=f"another_dataset: the repository holds {said}"):
+        published(root, tmp_path / "folder", repo_id=REPO)
+    assert hub.files(REPO) == {path: b"mine", "README.md": b"mine"}
+    hub.commit(REPO, {path: None})
+    assert published(root, tmp_path / "folder", repo_id=REPO).pushed is not None
 
 
 def test_missing_token_is_refused_with_all_else_that_stands_against(
