@@ -108,8 +108,15 @@ def _memorisation_refusals(spec: PublishSpec, facts: Facts) -> Iterator[tuple[st
             "its section memorisation",
         )
         return
+    num_searched = facts.evaluation.found.source.num_images
     if found.verdict == "not checked":
         yield "memorisation_not_valid", f"copies could not be looked for: {found.reason}"
+    elif num_searched < facts.num_images:
+        yield (
+            "memorisation_not_valid",
+            f"copies were looked for among {num_searched:,} of the {facts.num_images:,} images; "
+            "run jobs/evaluate.py on all of them",
+        )
     if found.verdict == "copies" or found.num_exact:
         yield "copies", _copies(found)
 

@@ -131,8 +131,8 @@ def seen_in_words(seen: Seen) -> str:
     return f"{seen.num_images:,} real images ({seen.name}, split {seen.split}{digest})"
 
 
-def copies_in_words(found: Memorisation, confidence: float) -> str:
-    """What is known of copies of training images."""
+def copies_in_words(found: Memorisation, num_searched: int, confidence: float) -> str:
+    """What is known of copies of training images among those that were searched."""
     exact = (
         f" {_images(found.num_exact)} the very pixels of a training image, or of its mirror image."
         if found.num_exact
@@ -145,9 +145,10 @@ def copies_in_words(found: Memorisation, confidence: float) -> str:
     words = "Copies were found" if has_copies else "No evidence of copies"
     most = percent_in_words(found.limit or 0.0)
     return (
-        f"{words}: {share_in_words(found.share, confidence)} of the images lie suspiciously near "
-        f"to one that the generator has seen (compared by {found.extractor}). Of images that "
-        f"nobody copied {percent_in_words(found.expected)} would; up to {most} are no evidence. "
+        f"{words}: {share_in_words(found.share, confidence)} of {num_searched:,} images searched "
+        "lie suspiciously near to one that the generator has seen (compared by "
+        f"{found.extractor}). Of images that nobody copied {percent_in_words(found.expected)} "
+        f"would; up to {most} are no evidence. "
         f"What is suspicious was learned from {found.num_held_out:,} real images that the "
         f"generator has not seen.{exact}"
     )

@@ -27,10 +27,14 @@ def real_source(like: Source, name: str, *, seed: int, count: int = 8) -> Source
 
 
 def make_evaluation(
-    root: Path, *, quality: float = 0.4, has_held_out: bool = True, per_class: bool = True
+    root: Path | SourceSpec,
+    *,
+    quality: float = 0.4,
+    has_held_out: bool = True,
+    per_class: bool = True,
 ) -> EvaluateReport:
-    """What evaluate would say of a root."""
-    drawn = open_source(SourceSpec(path=str(root)))
+    """What evaluate would say of a root, or of part of one."""
+    drawn = open_source(root if isinstance(root, SourceSpec) else SourceSpec(path=str(root)))
     sources = {"real": real_source(drawn, "photos", seed=1)}
     if has_held_out:
         sources[HELD_OUT] = real_source(drawn, "photos, held out", seed=2)

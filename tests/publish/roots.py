@@ -11,7 +11,7 @@ from factory.publish.prepare import prepare
 from factory.publish.run import run
 from factory.shards.parquet import write_parquet
 from factory.shards.sample import Sample
-from factory.spec import PublishSpec
+from factory.spec import PublishSpec, SourceSpec
 from tests.conftest import CLASS_NAMES
 from tests.publish.reports import make_evaluation, put_results
 
@@ -45,12 +45,15 @@ def save_real(
     return path
 
 
-def save_evaluation(folder: Path, root: Path, **found: object) -> Path:
+def save_evaluation(
+    folder: Path, root: Path, *, num_images: int | None = None, **found: object
+) -> Path:
     """What jobs/evaluate.py leaves about a root, `found` being what it says of copies.
 
-    Nothing found: it did not look for any.
+    Nothing found: it did not look for any. It looked at `num_images`; None: at all.
     """
-    report = make_evaluation(root)
+    part = SourceSpec(path=str(root), num_images=num_images)
+    report = make_evaluation(part)
     measured = report.datasets["synthetic"]
     memorisation = None
     if found:
@@ -71,4 +74,4 @@ def save_evaluation(folder: Path, root: Path, **found: object) -> Path:
         )
     changed = measured.model_copy(update={"memorisation": memorisation})
     datasets = {**report.datasets, "synthetic": changed}
-    return put_results(folder, report.model_copy(update={"datasets": datasets}), synthetic=root)
+    return put_results(folder, report.model_copy(update={"datasets": datasets}), synthetic=part)

@@ -110,6 +110,14 @@ def test_what_evaluate_says_of_copies_is_a_gate(root, gates, tmp_path, found, ga
     assert said in report.refused[gate]
 
 
+def test_search_for_copies_in_a_part_does_not_hold_for_the_whole(root, gates, tmp_path):
+    results = save_evaluation(tmp_path / "found", root, num_images=9, verdict="no evidence")
+    report = gates(evaluate=str(results))
+    assert list(report.refused) == ["memorisation_not_valid"]
+    assert "among 9 of the 40 images" in report.refused["memorisation_not_valid"]
+    assert "of 9 images searched lie" in (tmp_path / "folder/README.md").read_text()
+
+
 def test_no_results_are_a_gate_be_it_asked_or_by_default(root, gates, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     by_default = run(prepare(PublishSpec(root=str(root)), str(tmp_path / "folder")))
