@@ -1,5 +1,6 @@
 import logging
 import traceback
+from collections.abc import Iterable
 from contextlib import contextmanager
 
 import huggingface_hub.constants
@@ -50,15 +51,20 @@ def patience(waits):
 
 
 @pytest.fixture(autouse=True)
-def _tokens_stay_secret(caplog, capfd):
-    """After every test: no token in any log record, of whatever level, nor on stdout or stderr."""
+def tokens_stay_secret(caplog, capfd):
+    """After every test: no token in any log record, of whatever level, nor on stdout or stderr.
+
+    What it has read, it returns to a test that takes it.
+    """
     with caplog.at_level(logging.DEBUG), caplog.at_level(logging.DEBUG, "huggingface_hub"):
         library = logging.getLogger("huggingface_hub")
         library.addHandler(caplog.handler)
         yield
         library.removeHandler(caplog.handler)
     shown = capfd.readouterr()
-    assert_no_token(caplog.text + shown.out + shown.err)
+    # Not caplog.text: by now pytest has emptied it for the records of the teardown.
+    records = [*caplog.get_records("setup"), *caplog.get_records("call")]
+    assert_no_token(text_of(records) + shown.out + shown.err)
 
 
 @contextmanager
@@ -69,6 +75,11 @@ def refused(kind: type[Exception], *words: str):
     for word in words:
         assert word in str(caught.value)
     assert_no_token("".join(traceback.format_exception(caught.value)) + repr(caught.value))
+
+
+def text_of(records: Iterable[logging.LogRecord]) -> str:
+    """All that a log file would say of them, tracebacks included."""
+    return "\n".join(map(logging.Formatter().format, records))
 
 
 def assert_no_token(text: str) -> None:
