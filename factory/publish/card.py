@@ -11,7 +11,13 @@ from factory.publish.columns import column_rows
 from factory.publish.facts import SHEET_NAME, Facts
 from factory.publish.front_matter import front_matter, title
 from factory.publish.limits import limits
-from factory.publish.loading import load_snippet, stream_snippet, tar_snippet
+from factory.publish.loading import (
+    load_snippet,
+    merged_revision,
+    stream_snippet,
+    tar_snippet,
+    verify_command,
+)
 from factory.publish.manifest import Manifest
 from factory.publish.markdown import code, fenced, paragraphs, table, text
 from factory.publish.references import references
@@ -80,13 +86,15 @@ def _environment() -> Environment:
 def _loading(manifest: Manifest, spec: PublishSpec) -> dict[str, Any]:
     root, *others = manifest.configs
     is_tar = root.format == "webdataset"
+    revision = merged_revision(spec)
     names = {config.name: words.config_in_words(spec.more[config.name]) for config in others}
     return {
         "root": root,
         "columns": column_rows(root.features),
-        "load": load_snippet(spec.repo_id, root),
-        "stream": stream_snippet(spec.repo_id, root),
-        "tar": tar_snippet(spec.repo_id, root) if is_tar and spec.repo_id else None,
+        "load": load_snippet(spec.repo_id, root, revision),
+        "stream": stream_snippet(spec.repo_id, root, revision),
+        "tar": tar_snippet(spec.repo_id, root, revision) if is_tar and spec.repo_id else None,
+        "verify": verify_command(spec.repo_id, revision) if spec.repo_id else None,
         "configs": [
             (
                 code(config.name),

@@ -6,9 +6,11 @@ https://docs.mlcommons.org/croissant/docs/croissant-spec-1.0.html
 import json
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 from huggingface_hub import constants
 
+from factory.publish.loading import merged_revision
 from factory.shards.manifest import Manifest, PublishedConfig, PublishedFile
 from factory.spec import PublishSpec
 
@@ -45,7 +47,8 @@ def make_croissant(manifest: Manifest, spec: PublishSpec) -> str:
     url = None
     if spec.repo_id is not None:
         url = f"{constants.ENDPOINT}/datasets/{spec.repo_id}"
-    where = "" if url is None else f"{url}/resolve/{spec.revision or 'main'}/"
+    revision = quote(merged_revision(spec) or "main", safe="")
+    where = "" if url is None else f"{url}/resolve/{revision}/"
     known = {
         "url": url,
         "license": spec.licence,

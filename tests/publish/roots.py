@@ -7,10 +7,14 @@ import numpy as np
 
 from factory.evaluate.results import Estimate, MemorisationResult
 from factory.images import encode_png
+from factory.publish.checked import check_root
+from factory.publish.facts import gather_facts
+from factory.publish.layout import Layout, lay_out
 from factory.publish.prepare import prepare
 from factory.publish.run import run
 from factory.shards.parquet import write_parquet
 from factory.shards.sample import Sample
+from factory.sources.promise import open_dataset
 from factory.spec import PublishSpec, SourceSpec
 from tests.conftest import CLASS_NAMES
 from tests.publish.reports import make_evaluation, put_results
@@ -25,6 +29,15 @@ def published(root: Path, folder: Path, **fields: object):
     """Report of the stage on a root; `fields` override `FIELDS`."""
     spec = PublishSpec.model_validate({"root": str(root), **FIELDS, **fields})
     return run(prepare(spec, str(folder)))
+
+
+def laid_out(root: Path, folder: Path, **fields: object) -> Layout:
+    """What would be pushed of a root; `fields` override `FIELDS`."""
+    spec = PublishSpec.model_validate({"root": str(root), **FIELDS, **fields})
+    opened = open_dataset(str(root))
+    checked = check_root(opened)
+    facts = gather_facts(spec, opened.dataset.store, checked.records, opened.dataset.plan)
+    return lay_out(spec, opened.dataset, checked, facts, folder)
 
 
 def save_real(

@@ -211,6 +211,29 @@ def test_lines_for_tars_name_the_repository_and_its_folder(tmp_path, tiny_model)
 
 
 @pytest.mark.parametrize(
+    ("revision", "argument", "word"),
+    [
+        (None, "", ""),
+        ("main", "", ""),
+        ("refs/pr/3", "", ""),
+        ("next", ', revision="next"', " revision=next"),
+        ('a"b', ', revision="a\\"b"', " 'revision=a\"b'"),
+    ],
+)
+def test_all_lines_of_a_card_name_the_branch_that_holds_it(
+    tmp_path, tiny_model, revision, argument, word
+):
+    make_dataset(tmp_path / "root", tiny_model, num_images=3, output={"format": "webdataset"})
+    card = Published(tmp_path / "root", revision=revision).card()
+    assert card.count(f'load_dataset("acme/drawn_things", "synthetic"{argument}, split=') == 2
+    assert f'list_repo_files(repo_id, repo_type="dataset"{argument})' in card
+    assert f'hf_hub_url(repo_id, file, repo_type="dataset"{argument})' in card
+    assert f"jobs/verify.py hub:acme/drawn_things{word}\n" in card
+    for block in re.findall(r"```python\n(.*?)```", card, re.DOTALL):
+        compile(block, "card", "exec")
+
+
+@pytest.mark.parametrize(
     ("count", "category"),
     [
         (1, "n<1K"),

@@ -4,12 +4,13 @@ import hashlib
 import json
 import shutil
 
+import huggingface_hub.constants
 import mlcroissant
 import pytest
 
 from factory.shards.manifest import Manifest
 from tests.datasets import make_dataset
-from tests.publish.roots import published, save_real
+from tests.publish.roots import laid_out, published, save_real
 
 
 @pytest.fixture(params=["parquet", "webdataset"])
@@ -44,17 +45,30 @@ def test_records_are_the_images(copy):
         assert [labels.count(label) for label in range(3)] == [14, 13, 13]
 
 
-def test_published_files_lie_on_the_hub_and_each_config_has_its_records(tmp_path, tiny_model):
+@pytest.mark.parametrize(
+    ("revision", "place"),
+    [(None, "main"), ("next", "next"), ("refs/pr/3", "main"), ("a/b c", "a%2Fb%20c")],
+)
+def test_published_files_lie_on_the_hub_and_each_config_has_its_records(
+    tmp_path, tiny_model, revision, place
+):
     make_dataset(tmp_path / "root", tiny_model)
     real = {"path": str(save_real(tmp_path / "real.parquet"))}
     fields = {
         "more": {"real": {"kind": "real", "source": real, "licence": "mit"}},
         "title": 'Sneakers, "drawn"\n---',
-        "revision": "next",
+        "revision": revision,
+        "repo_id": "alice/images",
     }
     folder = tmp_path / "folder"
-    published(tmp_path / "root", folder, **fields)
+    folder.mkdir()
+    for name, text in laid_out(tmp_path / "root", tmp_path / "spool", **fields).texts.items():
+        (folder / name).write_bytes(text)
     assert json.loads((folder / "croissant.json").read_text())["name"] == fields["title"]
     dataset = mlcroissant.Dataset(folder / "croissant.json")
     assert [one.name for one in dataset.metadata.record_sets] == ["synthetic", "real"]
-    assert len(dataset.metadata.file_objects) == 4
+    assert dataset.metadata.ctx.issues.errors == set()
+    manifest = Manifest.model_validate_json((folder / "manifest.json").read_text())
+    where = f"{huggingface_hub.constants.ENDPOINT}/datasets/alice/images/resolve/{place}"
+    urls = [one.content_url for one in dataset.metadata.file_objects]
+    assert sorted(urls) == [f"{where}/{file.path}" for file in manifest.files]

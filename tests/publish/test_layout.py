@@ -13,16 +13,12 @@ from factory.images import (
     decode_image,
     read_mark,
 )
-from factory.publish.checked import check_root
-from factory.publish.facts import gather_facts
-from factory.publish.layout import lay_out
 from factory.shards.manifest import Manifest
 from factory.shards.reader import read_shard
 from factory.sources.open import open_source
-from factory.sources.promise import open_dataset
-from factory.spec import PublishSpec, SourceSpec, SpecError
+from factory.spec import SourceSpec, SpecError
 from tests.datasets import make_dataset
-from tests.publish.roots import FIELDS, save_real
+from tests.publish.roots import laid_out, save_real
 
 
 @pytest.fixture(scope="module", params=["parquet", "webdataset"])
@@ -47,11 +43,7 @@ def real(tmp_path):
 @pytest.fixture
 def layout(tmp_path):
     def make(root, name="spool", **fields):
-        spec = PublishSpec.model_validate({"root": str(root), **FIELDS, **fields})
-        opened = open_dataset(str(root))
-        checked = check_root(opened)
-        facts = gather_facts(spec, opened.dataset.store, checked.records, opened.dataset.plan)
-        return lay_out(spec, opened.dataset, checked, facts, tmp_path / name)
+        return laid_out(root, tmp_path / name, **fields)
 
     return make
 
