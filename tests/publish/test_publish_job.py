@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import tempfile
 import threading
 from itertools import chain
 from pathlib import Path
@@ -20,7 +21,7 @@ from factory.images import TRAINED_ALGORITHMIC_MEDIA
 from factory.shards.manifest import Manifest
 from factory.sources.open import open_source
 from factory.spec import SourceSpec
-from tests.datasets import make_dataset
+from tests.datasets import make_dataset, plain_words
 from tests.publish.conftest import WRITE, assert_no_token
 from tests.publish.roots import save_real
 
@@ -185,9 +186,41 @@ def test_job_killed_in_an_upload_leaves_nothing_and_goes_on(
     assert len(hub.files(REPO)) == report["num_files"] == 6
     assert publish()["pushed"]["num_uploaded"] == 0
     assert hub.num_requests("POST .*/commit/") == 1
-    for path in tmp_path.rglob("*"):
-        if path.is_file():
-            assert WRITE.encode() not in path.read_bytes(), path
+    assert files_with_token(tmp_path) == []
+
+
+def files_with_token(folder: Path) -> list[Path]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return [path for path in files if WRITE.encode() in path.read_bytes()]
+
+
+@pytest.fixture
+def ray_folder(environment):
+    """Where Ray leaves what it writes; its sockets limit the path to about 60 characters."""
+    with tempfile.TemporaryDirectory(prefix="pub-") as folder:
+        environment["TMPDIR"] = folder
+        yield Path(folder)
+
+
+@pytest.mark.ray
+def test_no_file_holds_the_token_after_a_dataset_was_made_and_published(
+    hub, start, environment, ray_folder, tiny_model, tmp_path
+):
+    root = tmp_path / "root"
+    sizes = {"num_images": 6, "shard_size": 3, "batch_size": 3, "threads": 1}
+    fields = [f"{name}={value}" for name, value in sizes.items()]
+    making = start(JOBS / "generate.py", *plain_words(tiny_model), *fields, "--root", root)
+    out, err = making.communicate(timeout=200)
+    assert making.returncode == 0, err
+    assert_no_token(out + err)
+    publishing = start(JOBS / "publish.py", f"root={root}", f"repo_id={REPO}", *WORDS)
+    out, err = publishing.communicate(timeout=120)
+    assert publishing.returncode == 0, err
+    assert_no_token(out + err)
+    written = {path.name for path in ray_folder.rglob("*") if path.is_file()}
+    assert "raylet.out" in written
+    assert "README.md" in {path.name for path in tmp_path.rglob("*")}
+    assert files_with_token(ray_folder) == files_with_token(tmp_path) == []
 
 
 @pytest.mark.parametrize("root", ["parquet"], indirect=True)
