@@ -80,7 +80,8 @@ class HubReport(Frozen):
 class _Found(NamedTuple):
     """A file of samples as it is on the Hub."""
 
-    sha256: str
+    sha256: str | None
+    """None: it did not arrive whole."""
     class_counts: Counter[str] | None = None
     """Of its images; None: they were not counted."""
     wrong: tuple[str, ...] = ()
@@ -134,6 +135,10 @@ def verify_hub(repo_id: str, spec: VerifyHubSpec, api: HfApi | None = None) -> H
     )
 
 
+class _Torn(Exception):
+    """A file whose content has another size than the Hub says."""
+
+
 class _Published:
     """A repository at one commit."""
 
@@ -156,9 +161,15 @@ class _Published:
     def read(self, path: str) -> bytes:
         # A folder of its own: the client's cache may hold a copy that is not what the Hub holds.
         with tempfile.TemporaryDirectory(dir=self._folder) as cache:
-            local = self._api.hf_hub_download(
-                self._repo_id, path, repo_type="dataset", revision=self.commit, cache_dir=cache
-            )
+            try:
+                local = self._api.hf_hub_download(
+                    self._repo_id, path, repo_type="dataset", revision=self.commit, cache_dir=cache
+                )
+            except OSError as error:
+                # The client has no type for it.
+                if not str(error).startswith("Consistency check failed"):
+                    raise
+                raise _Torn(str(error).splitlines()[0].partition(": ")[2]) from None
             return Path(local).read_bytes()
 
     def read_manifest(self) -> Manifest:
@@ -189,7 +200,10 @@ class _Published:
             lfs = self.files[file.path].lfs
             if lfs is not None and not download:
                 return _Found(lfs.sha256)
-            return _recount(config, file, self.read(file.path))
+            try:
+                return _recount(config, file, self.read(file.path))
+            except _Torn as error:
+                return _Found(None, wrong=(str(error),))
 
         with ThreadPoolExecutor(_THREADS) as pool:
             looked = pool.map(look, work)
@@ -209,7 +223,7 @@ def _root_of(manifest: Manifest, found: Mapping[str, _Found]) -> str:
         [
             file.model_copy(update={"sha256": found[file.path].sha256})
             for file in manifest.files
-            if file.path in found
+            if file.path in found and found[file.path].sha256 is not None
         ]
     )
 
@@ -251,7 +265,7 @@ def _compare_file(
         return
     if there.size != file.num_bytes:
         yield f"has {there.size} bytes, the manifest says {file.num_bytes}"
-    if found.sha256 != file.sha256:
+    if found.sha256 is not None and found.sha256 != file.sha256:
         yield f"sha256 is {found.sha256[:12]}..., the manifest says {file.sha256[:12]}..."
     yield from found.wrong
 
@@ -308,6 +322,6 @@ def _hub_errors(repo_id: str, revision: str | None) -> Iterator[None]:
         ) from None
     except OfflineModeIsEnabled:
         raise SpecError(f"{subject}: HF_HUB_OFFLINE is set; unset it to ask the Hub") from None
-    except (HfHubHTTPError, httpx2.TransportError, LocalEntryNotFoundError) as error:
+    except (HfHubHTTPError, httpx2.TransportError, LocalEntryNotFoundError, _Torn) as error:
         reason = str(error).splitlines()[0]
         raise JobError(f"{subject}: cannot be read ({reason}); run the same again") from None

@@ -134,6 +134,24 @@ def test_bytes_that_are_not_what_the_hub_states_are_found_by_downloading(hub, ve
     assert path in found(verify(download=True))
 
 
+@pytest.mark.parametrize("stored", [b"", b"x", b"x" * 100_000], ids=["none", "less", "more"])
+def test_content_of_another_size_than_the_hub_states_is_a_finding(hub, verify, stored):
+    path = shards_of(hub)[0]
+    hub.objects[hub.repos[REPO].find("main").files[path].sha256] = stored
+    report = verify(download=True)
+    assert report.exit_code == 3
+    assert set(found(report)) == {path, "manifest.json"}
+    assert "file should be of size" in found(report)[path]
+
+
+def test_manifest_that_does_not_arrive_whole_is_no_mismatch(hub, verify, monkeypatch):
+    monkeypatch.setattr("tests.publish.hub.LFS_SUFFIXES", (".json",))
+    hub.commit(REPO, {"manifest.json": hub.files(REPO)["manifest.json"] + b"\n"})
+    hub.objects[hub.repos[REPO].find("main").files["manifest.json"].sha256] = b"{"
+    with pytest.raises(JobError, match="cannot be read"):
+        verify()
+
+
 def test_file_outside_lfs_is_hashed_in_any_case(hub, layout, verify, monkeypatch):
     monkeypatch.setattr("tests.publish.hub.LFS_SUFFIXES", ())
     path = shards_of(hub)[0]
