@@ -18,10 +18,11 @@ cdla-permissive-2.0 cdla-sharing-1.0 creativeml-openrail-m deepfloyd-if-license 
 epl-1.0 epl-2.0 etalab-2.0 eupl-1.1 eupl-1.2 fair-noncommercial-research-license gemma gfdl
 gpl gpl-2.0 gpl-3.0 grok2-community h-research intel-research isc lgpl lgpl-2.1 lgpl-3.0
 lgpl-lr llama2 llama3 llama3.1 llama3.2 llama3.3 llama4 lppl-1.3c mit mpl-2.0 ms-pl ncsa
-odbl odc-by ofl-1.1 openmdw-1.0 openrail openrail++ osl-3.0 other pddl postgresql unknown
+odbl odc-by ofl-1.1 openmdw-1.0 openrail openrail++ osl-3.0 other pddl postgresql
 unlicense wtfpl zlib
 """
 LICENCES = frozenset(_LISTED.split())
+"""Without `unknown`, which is none."""
 
 
 def check_licences(spec: PublishSpec) -> None:
@@ -51,5 +52,7 @@ def _given(spec: PublishSpec) -> Mapping[str, str]:
 
 
 def _unknown(name: str) -> str:
+    if name == "unknown":
+        return "'unknown' names no licence"
     near = difflib.get_close_matches(name.lower(), sorted(LICENCES), n=1, cutoff=0.5)
     return f"{name!r} is no licence of the Hub" + (f", did you mean {near[0]!r}?" if near else "")

@@ -20,7 +20,7 @@ def read_model_licence(name: str, revision: str | None, *, digest: str) -> str |
 
     Returns:
         The licence's identifier, or its name where it has none of the Hub's; None where the model
-        cannot be had, is another one by now, or does not say.
+        cannot be had, is another one by now, or does not name a single one.
     """
     try:
         card = _local_card(name, digest) if revision is None else _hub_card(name, revision)
@@ -51,4 +51,5 @@ def _licence(card: str) -> str | None:
     except (ValueError, yaml.YAMLError):
         return None
     licence = front.get("license")
-    return front.get("license_name", licence) if licence == "other" else licence
+    named = front.get("license_name") if licence == "other" else licence
+    return named if isinstance(named, str) and named not in ("", "unknown") else None

@@ -157,6 +157,11 @@ def write_card(folder: Path, front: str) -> None:
         ("license: other\nlicense_name: house-1.0", "house-1.0"),
         ("library_name: diffusers", None),
         ("license: [", None),
+        ("license: [mit, apache-2.0]", None),
+        ("license: 1.0", None),
+        ("license: unknown", None),
+        ("license: other", None),
+        ("license: other\nlicense_name: [house]", None),
         ("- a list", None),
     ],
 )

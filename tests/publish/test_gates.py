@@ -135,13 +135,17 @@ def test_named_results_that_are_not_there_are_refused_before_the_root_is_looked_
 
 
 def test_licences_that_are_none_of_the_hub_are_refused_with_the_nearest(tmp_path):
-    more = {"photos": {"kind": "real", "source": {}, "licence": "my-own"}}
+    more = {
+        "photos": {"kind": "real", "source": {}, "licence": "my-own"},
+        "scans": {"kind": "real", "source": {}, "licence": "unknown"},
+    }
     fields = {"licence": "CC-BY-4", "model_licence": "mitt", "source_licence": "mit", "more": more}
     spec = PublishSpec.model_validate({"root": str(tmp_path / "none"), **fields})
     with pytest.raises(SpecError) as caught:
         prepare(spec, str(tmp_path / "folder"))
     for word in ("did you mean 'cc-by-4.0'", "did you mean 'mit'", "more.photos.licence: 'my-own'"):
         assert word in str(caught.value)
+    assert "more.scans.licence: 'unknown' names no licence" in str(caught.value)
     assert "source_licence:" not in str(caught.value)
 
 
