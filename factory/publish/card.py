@@ -5,6 +5,7 @@ from typing import Any
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from factory.images import mark_of
 from factory.pages.page import percent_in_words
 from factory.publish import tables, words
 from factory.publish.columns import column_rows
@@ -122,6 +123,7 @@ def _making(facts: Facts) -> dict[str, Any]:
         "prompts": _prompt_rows(facts),
         "rejections": tables.rejection_rows(facts),
         "pinned": tables.pinned_rows(facts),
+        "mark": mark_of(is_reconstructed=facts.spec.reconstruct is not None),
         "spec_yaml": yaml.safe_dump(facts.again, sort_keys=False, allow_unicode=True),
     }
 

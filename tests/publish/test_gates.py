@@ -213,11 +213,16 @@ def test_push_is_refused_with_all_gates_at_once_and_nothing_written(root, tmp_pa
     assert not (tmp_path / "e").exists()
 
 
-def test_accepted_gate_is_reported_and_no_longer_refuses(root, gates):
+def test_accepted_gate_is_reported_and_no_longer_refuses(root, gates, tmp_path):
+    gates()
+    promise = "Each PNG carries the IPTC digital source type `trainedAlgorithmicMedia`"
+    assert promise in (tmp_path / "folder/README.md").read_text()
     tamper(root, without_mark)
     report = gates(evaluate=None, accept=["marks", "memorisation_missing", "copies"])
     assert report.refused == {}
     assert set(report.accepted) == {"marks", "memorisation_missing"}
+    assert promise not in (tmp_path / "folder/README.md").read_text()
+    assert "but some carry none or another" in (tmp_path / "folder/README.md").read_text()
 
 
 def test_licence_cannot_be_accepted_away():
