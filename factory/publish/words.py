@@ -70,7 +70,9 @@ def settings(facts: Facts) -> dict[str, str]:
     """How the generator was used: name in the spec -> value."""
     left_out = {"kind", "model", "revision", "guidance_weight", "prompts", "mapping", "adapters"}
     chosen = facts.spec.generator.model_dump(mode="json", exclude=left_out, exclude_none=True)
-    shown = {name: _plain(value) for name, value in chosen.items() if value not in ("", False)}
+    # Not `in ("", False)`: that leaves out 0, too.
+    given = {name: value for name, value in chosen.items() if value is not False and value != ""}
+    shown = {name: _plain(value) for name, value in given.items()}
     return {**shown, "seed": str(facts.spec.seed)}
 
 

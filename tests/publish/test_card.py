@@ -445,6 +445,16 @@ def test_text_to_image_root_shows_templates_words_and_adapters(root):
     assert html_in(card) == []
 
 
+def test_setting_that_is_0_is_shown_and_one_that_is_off_is_not(root):
+    published = Published(root)
+    generator = {"kind": "text_to_image", "model": "acme/net", "guidance_scale": 0}
+    fields = asked(published.facts, generator=generator)
+    card = published.card(**fields, prompts=ResolvedPrompts(finished={"cat": ("a cat",)}))
+    settings = dict(table_of(card, "setting", "value"))
+    assert settings["guidance_scale"] == "0.0"
+    assert not {"", "False"} & set(settings.values())
+
+
 def test_finished_prompts_are_shown_a_few_of_each_class(root):
     published = Published(root)
     finished = {name: tuple(f"{name} no. {n}" for n in range(9)) for name in CLASS_NAMES}
