@@ -150,7 +150,8 @@ def _push(layout: Layout, spec: PublishSpec, repo_id: str, published: Sequence[s
     return push(
         layout.files,
         repo_id=repo_id,
-        message=f"Publish {layout.manifest.name}: {layout.manifest.num_images:,} images",
+        # Without the number of images: by it an open pull request is found when the root has grown.
+        message=f"Publish {layout.manifest.name}",
         # Without those that were published, a config that was renamed would stay for ever.
         replace=[*layout.manifest.folders, *published],
         private=spec.private,

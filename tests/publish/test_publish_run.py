@@ -120,6 +120,17 @@ def test_growth_sends_only_what_is_new_and_replaces_the_short_last_shard(
     assert before["README.md"] != after["README.md"]
 
 
+def test_growth_goes_to_the_pull_request_that_is_open(hub, client, root, tmp_path, tiny_model):
+    first = published(root, tmp_path / "folder", repo_id=REPO, create_pr=True)
+    make_dataset(root, tiny_model, num_images=60)
+    second = published(root, tmp_path / "folder", repo_id=REPO, create_pr=True)
+    assert first.pushed.pull_request == second.pushed.pull_request
+    (pull,) = hub.repos[REPO].pulls
+    assert pull.status == "open"
+    proposed = hub.files(REPO, "refs/pr/1")
+    assert json.loads(proposed["manifest.json"])["configs"][0]["num_images"] == 60
+
+
 def test_configs_of_one_repository_come_in_one_commit(hub, client, root, tmp_path):
     source = {"path": str(save_real(tmp_path / "real.parquet"))}
     more = {
