@@ -36,9 +36,9 @@ def upload_errors(doing: str) -> Iterator[None]:
     """Within it, what the client wraps or says in types of its own becomes what `ask_hub` knows.
 
     Raises:
-        ConnectionError: if content did not arrive; its address, which the Hub gives anew each
-            time, may have expired.
-        JobError: if the Hub says that it does not take what was sent.
+        ConnectionError: if content did not arrive, or nobody says why not; its address, which the
+            Hub gives anew each time, may have expired.
+        JobError: if the Hub says that it does not take what was sent, or this machine fails.
     """
     try:
         yield
@@ -48,9 +48,18 @@ def upload_errors(doing: str) -> Iterator[None]:
             raise ConnectionError(f"{error} {describe_fault(cause)}") from None
         if isinstance(cause, httpx2.TransportError):
             raise ConnectionError(f"{error} {type(cause).__name__}: {cause}") from None
+        if cause is None:
+            # The client's own transport (hf_xet) gives no other reason for a fault of the network.
+            raise ConnectionError(str(error)) from None
         raise JobError(f"{doing}: {error}; nothing was committed") from None
     except (ValueError, PermissionError) as error:
         raise JobError(f"{doing}: {error}; nothing was committed") from None
+    except HUB_ERRORS:
+        raise
+    except OSError as error:
+        raise JobError(
+            f"{doing}: {type(error).__name__}: {error}; nothing was committed, run the same again"
+        ) from None
 
 
 def _explained(error: Exception, doing: str, max_tries: int) -> SpecError | JobError:
