@@ -1,14 +1,19 @@
 """A root as it is: every shard read and checked as jobs/verify.py checks it."""
 
+import hashlib
 import os
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
 from factory.progress import Progress
 from factory.records import ShardRecord
+from factory.shards.reader import read_shard
+from factory.shards.sample import Sample
 from factory.sources.check import Finding, check_shard, find_duplicates
-from factory.sources.promise import OpenedRoot
+from factory.sources.promise import Dataset, OpenedRoot
+from factory.spec import JobError
 
 
 @dataclass(frozen=True)
@@ -63,3 +68,21 @@ def check_root(opened: OpenedRoot) -> Checked:
         num_duplicates=num_duplicates,
         broken=broken,
     )
+
+
+def read_again(
+    dataset: Dataset, records: Mapping[int, ShardRecord]
+) -> Iterator[tuple[Sample, ...]]:
+    """The samples of shards that were checked, shard by shard.
+
+    Raises:
+        JobError: if a shard is no longer what its record says.
+    """
+    for record in records.values():
+        data = dataset.store.get(record.file)
+        if hashlib.sha256(data).hexdigest() != record.sha256:
+            raise JobError(
+                f"root {dataset.store.url}: {record.file} has changed since it was checked; run "
+                "the same again"
+            )
+        yield read_shard(data, record.format)

@@ -11,12 +11,12 @@ from typing import Literal
 import numpy as np
 
 from factory.images import encode_png, pixel_digest
+from factory.publish.checked import read_again
 from factory.publish.manifest import data_glob, published_path, shard_features
 from factory.records import ShardRecord, shard_name
 from factory.seeds import hash_seed
 from factory.shards.manifest import PublishedConfig, PublishedFile
 from factory.shards.parquet import write_parquet
-from factory.shards.reader import read_shard
 from factory.shards.sample import PROVENANCE, ProvenanceValue, Sample
 from factory.shards.webdataset import write_webdataset
 from factory.sources.decode import size_in_words
@@ -47,6 +47,7 @@ class Derived:
         Raises:
             SpecError: if a source cannot be had, is synthetic, does not fit the root, or holds too
                 few images.
+            JobError: if a shard is no longer what its record says.
         """
         sources = {
             name: self._open(name, config) for name, config in more.items() if config.kind == "real"
@@ -69,13 +70,13 @@ class Derived:
             raise SpecError(f"more.{name}.source: {error}") from None
 
     def _mix(self, name: str, config: MixConfig, real: Source) -> Iterator[Sample]:
-        labels = [(sample.label, sample.provenance) for sample in self._samples()]
+        labels = [sample.label for sample in self._samples()]
         # Which images a mix takes depends on labels alone.
         synthetic = replace(
             real,
             name=self.dataset.plan.name,
             images=np.empty((len(labels), 0, 0, 1), dtype=np.uint8),
-            labels=np.array([label for label, _ in labels], dtype=np.int64),
+            labels=np.array(labels, dtype=np.int64),
         )
         try:
             mixed = mix_sources(config.mix, real, synthetic, seed=config.seed)
@@ -98,8 +99,8 @@ class Derived:
             yield replace(sample, provenance=_filled(sample.provenance, columns))
 
     def _samples(self) -> Iterator[Sample]:
-        for record in self.records.values():
-            yield from read_shard(self.dataset.store.get(record.file), record.format)
+        for samples in read_again(self.dataset, self.records):
+            yield from samples
 
     def _write(
         self, name: str, kind: Literal["real", "mix"], samples: Iterable[Sample]

@@ -1,22 +1,21 @@
 """A root as an image folder, for people without these tools: files, and a line about each."""
 
-import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 from factory.plan import slug
 from factory.progress import Progress
+from factory.publish.checked import read_again
 from factory.records import ShardRecord
-from factory.shards.reader import read_shard
 from factory.shards.sample import Sample
 from factory.sources.decode import name_some
 from factory.sources.promise import Dataset
-from factory.spec import Frozen, JobError, SpecError
+from factory.spec import Frozen, SpecError
 
 METADATA_NAME = "metadata.jsonl"
 _MARKER_NAME = ".dataset"
@@ -63,7 +62,7 @@ def export_images(dataset: Dataset, records: Mapping[int, ShardRecord], folder: 
         Progress(num_images=num_images) as bar,
         open(folder / _INCOMING_NAME, "w", encoding="utf-8") as lines,
     ):
-        for samples in _shards(dataset, records):
+        for samples in read_again(dataset, records):
             num_written += sum(pool.map(partial(_write, folder, folders), samples))
             lines.writelines(_line(folders, sample) for sample in samples)
             bar.add(len(samples))
@@ -103,17 +102,6 @@ def _claim(folder: Path, folders: Sequence[str], dataset: str) -> None:
         )
     folder.mkdir(parents=True, exist_ok=True)
     marker.write_text(dataset, "utf-8")
-
-
-def _shards(dataset: Dataset, records: Mapping[int, ShardRecord]) -> Iterator[tuple[Sample, ...]]:
-    for record in records.values():
-        data = dataset.store.get(record.file)
-        if hashlib.sha256(data).hexdigest() != record.sha256:
-            raise JobError(
-                f"root {dataset.store.url}: {record.file} has changed since it was checked; run "
-                "the same again"
-            )
-        yield read_shard(data, record.format)
 
 
 def _write(folder: Path, folders: Sequence[str], sample: Sample) -> bool:

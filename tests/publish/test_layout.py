@@ -13,12 +13,15 @@ from factory.images import (
     decode_image,
     read_mark,
 )
+from factory.publish.checked import check_root
+from factory.publish.derived import Derived
 from factory.shards.manifest import Manifest
 from factory.shards.reader import read_shard
 from factory.sources.open import open_source
-from factory.spec import SourceSpec, SpecError
+from factory.sources.promise import open_dataset
+from factory.spec import JobError, PublishSpec, SourceSpec, SpecError
 from tests.datasets import make_dataset
-from tests.publish.roots import laid_out, save_real
+from tests.publish.roots import FIELDS, laid_out, save_real
 
 
 @pytest.fixture(scope="module", params=["parquet", "webdataset"])
@@ -144,6 +147,18 @@ def test_mix_holds_the_roots_own_images_and_says_which_they_are(root, real, layo
     # The first shard is a mix, too.
     first = {sample.provenance["is_synthetic"] for sample in samples[:16]}
     assert first == {True, False}
+
+
+def test_shard_that_changed_since_it_was_checked_goes_into_no_mix(root, real, tmp_path):
+    fields = {"more": more(real, fuller={"kind": "fill", "images_per_class": 7})}
+    spec = PublishSpec.model_validate({"root": str(root), **FIELDS, **fields})
+    opened = open_dataset(str(root))
+    checked = check_root(opened)
+    changed = sorted((root / "data").iterdir())
+    changed[1].write_bytes(changed[2].read_bytes())
+    derived = Derived(opened.dataset, checked.records, tmp_path / "spool")
+    with pytest.raises(JobError, match=f"data/{changed[1].name} has changed since it was checked"):
+        list(derived.configs(spec.more))
 
 
 def test_image_that_a_mix_repeats_has_a_key_a_time(root, real, layout):
