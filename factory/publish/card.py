@@ -19,9 +19,9 @@ from factory.publish.loading import (
     tar_snippet,
     verify_command,
 )
-from factory.publish.manifest import Manifest
 from factory.publish.markdown import code, fenced, paragraphs, table, text
 from factory.publish.references import references
+from factory.shards.manifest import Manifest
 from factory.spec import PublishSpec
 
 CARD_NAME = "README.md"

@@ -10,6 +10,7 @@ from factory.mapping import ResolvedMapping
 from factory.plan import Plan
 from factory.prompts import ResolvedPrompts
 from factory.publish.again import spec_to_make_again
+from factory.publish.manifest import count_classes, package_versions
 from factory.publish.measured import (
     Classification,
     Evaluation,
@@ -134,7 +135,7 @@ def gather_facts(
     first = next(iter(records.values()))
     sample = read_shard(store.get(first.file), first.format)[0]
     height, width, channels = decode_image(sample.image).shape
-    counts = _class_counts(identity["class_names"], records)
+    counts = count_classes(records.values(), identity["class_names"])
     missing = tuple(shard for shard in plan.shards() if shard not in records)
     prompts, mapping, start = map(identity.get, ("prompts", "mapping", "reconstruct"))
     return Facts(
@@ -163,18 +164,11 @@ def gather_facts(
         seen=_seen(root_spec),
         yields=_yields(asked, records),
         devices=_devices(records),
-        versions=_versions(records),
+        versions=package_versions(records.values()),
         has_sheet=store.exists(SHEET_NAME),
         evaluation=find_evaluation(spec.evaluate, store.url) if spec.evaluate else None,
         classification=_classification(spec.classify, store) if spec.classify else None,
     )
-
-
-def _class_counts(names: list[str], records: Mapping[int, ShardRecord]) -> dict[str, int]:
-    counts: Counter[str] = Counter()
-    for record in records.values():
-        counts.update(record.class_counts)
-    return {name: counts[name] for name in names}
 
 
 def _promised_counts(plan: Plan, held: Mapping[str, int]) -> Mapping[str, int]:
@@ -249,14 +243,6 @@ def _devices(records: Mapping[int, ShardRecord]) -> tuple[DeviceUse, ...]:
 def _seconds(records: list[ShardRecord]) -> dict[str, float]:
     steps = dict.fromkeys(step for record in records for step in record.seconds)
     return {step: sum(record.seconds.get(step, 0.0) for record in records) for step in steps}
-
-
-def _versions(records: Mapping[int, ShardRecord]) -> dict[str, str]:
-    found: dict[str, set[str]] = {}
-    for record in records.values():
-        for package, version in record.device.versions.items():
-            found.setdefault(package, set()).add(version)
-    return {package: ", ".join(sorted(versions)) for package, versions in found.items()}
 
 
 def _classification(folder: str, store: Store) -> Classification:

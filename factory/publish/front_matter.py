@@ -6,8 +6,8 @@ from typing import Any
 from huggingface_hub import DatasetCardData
 
 from factory.publish.facts import Facts
-from factory.publish.manifest import Manifest, PublishedConfig
 from factory.publish.markdown import one_line
+from factory.shards.manifest import Manifest, PublishedConfig
 from factory.spec import GenerateSpec, PublishSpec, RealConfig
 
 _SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B")

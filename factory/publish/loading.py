@@ -3,7 +3,7 @@
 import json
 import shlex
 
-from factory.publish.manifest import PublishedConfig
+from factory.shards.manifest import PublishedConfig
 from factory.spec import PublishSpec
 
 

@@ -15,8 +15,6 @@ from factory.shards.parquet import value_feature
 from factory.shards.reader import read_shard
 from factory.shards.sample import PROVENANCE
 
-__all__ = ["Manifest", "PublishedConfig", "PublishedFile"]
-
 
 def published_path(config: str, file: str) -> str:
     """Where a shard's file lies in the repository."""
@@ -45,9 +43,6 @@ def root_config(
         num_synthetic: images of these shards that are synthetic.
         first: content of the first shard.
     """
-    counts: Counter[str] = Counter()
-    for record in records:
-        counts.update(record.class_counts)
     form = records[0].format
     files = [
         PublishedFile(
@@ -65,7 +60,7 @@ def root_config(
         files=tuple(sorted(files, key=lambda file: file.path)),
         num_images=num_images,
         class_names=tuple(class_names),
-        class_counts={class_name: counts[class_name] for class_name in class_names},
+        class_counts=count_classes(records, class_names),
         num_synthetic=num_synthetic,
         num_real=num_images - num_synthetic,
         features=shard_features(first, form, class_names),
@@ -78,17 +73,30 @@ def make_manifest(
     root_spec: RootSpec, records: Iterable[ShardRecord], configs: Sequence[PublishedConfig]
 ) -> Manifest:
     """The manifest of a repository with these configs."""
-    versions: dict[str, set[str]] = {}
-    for record in records:
-        for package, version in record.device.versions.items():
-            versions.setdefault(package, set()).add(version)
     return Manifest(
         name=root_spec.identity["name"],
         fingerprint=root_spec.fingerprint,
         configs=tuple(configs),
         merkle_root=merkle_root([file for config in configs for file in config.files]),
-        versions={package: ", ".join(sorted(found)) for package, found in versions.items()},
+        versions=package_versions(records),
     )
+
+
+def count_classes(records: Iterable[ShardRecord], class_names: Sequence[str]) -> dict[str, int]:
+    """Images of each class, in the order of the names."""
+    counts: Counter[str] = Counter()
+    for record in records:
+        counts.update(record.class_counts)
+    return {name: counts[name] for name in class_names}
+
+
+def package_versions(records: Iterable[ShardRecord]) -> dict[str, str]:
+    """Package -> version that shards were made with, several joined by commas."""
+    found: dict[str, set[str]] = {}
+    for record in records:
+        for package, version in record.device.versions.items():
+            found.setdefault(package, set()).add(version)
+    return {package: ", ".join(sorted(versions)) for package, versions in found.items()}
 
 
 def shard_features(data: bytes, form: str, class_names: Sequence[str]) -> dict[str, Any]:

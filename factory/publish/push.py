@@ -12,6 +12,7 @@ from factory.publish.repository import Repository
 from factory.publish.retry import upload_errors
 from factory.publish.upload import PushFile, Uploads
 from factory.spec import Frozen, JobError, SpecError
+from factory.spec.publish import check_pull_request
 
 
 class Pushed(Frozen):
@@ -74,7 +75,7 @@ def push(
             asked contradicts itself or the repository.
         JobError: if it cannot be finished.
     """
-    _check_asked(revision, tag, create_pr=create_pr)
+    check_pull_request(revision, tag, create_pr=create_pr)
     wanted = _Wanted(files, tuple(f"{folder.rstrip('/')}/" for folder in replace))
     repository = Repository(api or HfApi(), repo_id, patience or Patience())
     account = repository.open(private=private)
@@ -190,19 +191,6 @@ class _Publication:
                 f"files (first: {', '.join(lacking.add[:3])}) and still {len(lacking.delete)} "
                 "that were to go; see whether the repository's .gitignore names them, run again"
             )
-
-
-def _check_asked(revision: str | None, tag: str | None, *, create_pr: bool) -> None:
-    if create_pr and revision is not None:
-        raise SpecError(
-            f"create_pr and revision {revision} exclude each other: a new pull request goes onto "
-            "main, and one that is open is revision refs/pr/<number>; leave one of the two out"
-        )
-    if create_pr and tag is not None:
-        raise SpecError(
-            f"create_pr and tag {tag} exclude each other: tag main when the pull request is "
-            "merged; leave one of the two out"
-        )
 
 
 def _check_tag(

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from factory.spec.mix import Mix
-from factory.spec.read import Frozen
+from factory.spec.read import Frozen, SpecError
 from factory.spec.source import SourceSpec
 
 ConfigName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=60)]
@@ -18,6 +18,24 @@ Gate = Literal[
     "marks",
     "another_dataset",
 ]
+
+
+def check_pull_request(revision: str | None, tag: str | None, *, create_pr: bool) -> None:
+    """Refuse a new pull request together with a branch or a tag.
+
+    Raises:
+        SpecError: saying why they exclude each other.
+    """
+    if create_pr and revision is not None:
+        raise SpecError(
+            f"create_pr and revision {revision} exclude each other: a new pull request goes onto "
+            "main, and one that is open is revision refs/pr/<number>; leave one of the two out"
+        )
+    if create_pr and tag is not None:
+        raise SpecError(
+            f"create_pr and tag {tag} exclude each other: tag main when the pull request is "
+            "merged; leave one of the two out"
+        )
 
 
 class RealConfig(Frozen):
@@ -97,10 +115,11 @@ class PublishSpec(Frozen):
         }
         if wrong:
             raise ValueError(f"mixes name real configs {wrong}; configs of kind real are {real}")
-        if self.create_pr and (self.tag is not None or self.revision is not None):
-            raise ValueError(
-                "create_pr opens a request for the main branch; leave tag and revision out"
-            )
+        return self
+
+    @model_validator(mode="after")
+    def _pull_request_goes_onto_main(self) -> "PublishSpec":
+        check_pull_request(self.revision, self.tag, create_pr=self.create_pr)
         return self
 
     @model_validator(mode="after")

@@ -20,9 +20,9 @@ from factory.publish.card import make_card
 from factory.publish.columns import MEANINGS
 from factory.publish.facts import Facts, Seen, gather_facts
 from factory.publish.front_matter import size_category
-from factory.publish.manifest import Manifest, PublishedConfig, PublishedFile
 from factory.publish.measured import Estimate
 from factory.records import read_root
+from factory.shards.manifest import Manifest, PublishedConfig, PublishedFile
 from factory.shards.parquet import COLUMNS
 from factory.shards.sample import PROVENANCE
 from factory.sources.promise import open_dataset

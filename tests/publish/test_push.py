@@ -13,7 +13,7 @@ from huggingface_hub import HfApi
 
 from factory.publish.push import push
 from factory.publish.upload import PushFile
-from factory.spec import JobError, SpecError
+from factory.spec import JobError, PublishSpec, SpecError
 from factory.store import Store
 from tests.publish.conftest import OTHER, READ, WRITE, assert_no_token, refused
 
@@ -181,6 +181,8 @@ def test_no_pull_request_is_opened_where_main_holds_the_files(hub, publish):
 def test_pull_request_with_a_tag_or_a_branch_is_refused(hub, publish, other):
     with refused(SpecError, "create_pr", next(iter(other))):
         publish(FILES, create_pr=True, **other)
+    with pytest.raises(ValueError, match=r"create_pr and .* exclude each other"):
+        PublishSpec(create_pr=True, **other)
     assert hub.requests == []
 
 
