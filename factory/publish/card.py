@@ -102,7 +102,9 @@ def _loading(manifest: Manifest, spec: PublishSpec) -> dict[str, Any]:
                 f"{config.num_images:,}",
                 f"{config.num_synthetic:,}",
                 f"{config.num_real:,}",
-                names.get(config.name, "what this page describes"),
+                names.get(
+                    config.name, "what this page describes, and what is loaded without a name"
+                ),
             )
             for config in manifest.configs
         ],

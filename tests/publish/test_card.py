@@ -165,6 +165,9 @@ def test_each_config_has_its_files_and_the_licences_of_real_ones_are_named(root)
     assert [config.get("default", False) for config in data["configs"]] == [True, False, False]
     assert len(data["dataset_info"]) == 3
     words = {row[0]: row[-1] for row in table_of(card, "config", "synthetic", "real")}
+    assert [name for name, what in words.items() if "loaded without a name" in what] == [
+        "synthetic"
+    ]
     assert words["half"] == "images of photos and synthetic ones: replace (fraction 0.25)"
 
 
@@ -191,6 +194,11 @@ def test_datasets_loads_what_the_card_says_and_its_lines_run(
     assert len(loaded) == published.facts.num_images
     written = DatasetCard(published.card()).data.to_dict()["dataset_info"][0]["features"]
     assert written == loaded.features._to_yaml_list()
+    # With a single config its name may be left out.
+    plain = datasets.load_dataset(
+        str(tmp_path / "repo"), split="train", cache_dir=str(tmp_path / "cache")
+    )
+    assert (plain.config_name, len(plain)) == ("synthetic", len(loaded))
     readme.unlink()
     monkeypatch.chdir(readme.parent)
     with contextlib.redirect_stdout(io.StringIO()) as shown_lines:
