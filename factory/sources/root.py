@@ -89,28 +89,46 @@ def _check_asked(
         )
 
 
-def _unbroken(root_spec: RootSpec, records: Mapping[int, ShardRecord]) -> Iterator[ShardRecord]:
-    """Records of the shards before which nothing is missing, in their order."""
+def _unbroken(
+    root_spec: RootSpec, records: Mapping[int, ShardRecord]
+) -> Iterator[tuple[ShardRecord, Counter[str]]]:
+    """Shards in their order, and their images of each class before which none is missing."""
     identity = root_spec.identity
+    class_names, size = identity["class_names"], identity["shard_size"]
+    if identity["layout"] == "pool" and identity["labels"] == "quota":
+        yield from _unbroken_quotas(records, class_names, share=size // len(class_names))
+        return
     # Shard s of `by_class` is the next one of class s mod K; only within a class is there an order.
-    step = 1 if identity["layout"] == "interleaved" else len(identity["class_names"])
+    step = len(class_names) if identity["layout"] == "by_class" else 1
     expected: dict[int, int | None] = {lane: lane for lane in range(step)}
     for shard, record in records.items():
         lane = shard % step
         if expected[lane] == shard:
-            is_full = record.num_samples == identity["shard_size"]
-            expected[lane] = shard + step if is_full else None
-            yield record
+            expected[lane] = shard + step if record.num_samples == size else None
+            yield record, Counter(record.class_counts)
+
+
+def _unbroken_quotas(
+    records: Mapping[int, ShardRecord], class_names: Sequence[str], *, share: int
+) -> Iterator[tuple[ShardRecord, Counter[str]]]:
+    """The same of a pool, whose shards hold `share` images of every class that goes on."""
+    going_on = set(class_names)
+    for expected, (shard, record) in enumerate(records.items()):
+        if shard != expected:
+            return
+        counts = Counter(record.class_counts)
+        yield record, Counter({name: counts[name] for name in going_on})
+        going_on = {name for name in going_on if counts[name] == share}
 
 
 def _prefix(
-    records: Iterator[ShardRecord], images_per_class: Mapping[str, int]
+    shards: Iterator[tuple[ShardRecord, Counter[str]]], images_per_class: Mapping[str, int]
 ) -> list[tuple[ShardRecord, Counter[str]]]:
     """The shards to read, and how many images of each class to take of each."""
     missing = Counter(images_per_class)
     takes = []
-    for record in records:
-        take = missing & Counter(record.class_counts)
+    for record, counts in shards:
+        take = missing & counts
         if take:
             takes.append((record, take))
             missing -= take

@@ -5,23 +5,22 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 
 from factory.generate.prepare import open_root, prepare
 from factory.generate.select import ShardUnfilled
 from factory.generate.shard import MakeShard
-from factory.images import decode_image, read_mark, resize, to_float
+from factory.images import decode_image, read_mark, resize
 from factory.records import dataset_digest
 from factory.resolve import resolve
 from factory.shards.reader import read_shard
 from factory.sources.check import check_shard
-from factory.spec import Classifier, SpecError, VerifySpec
+from factory.spec import SpecError, VerifySpec
 from factory.verify.prepare import prepare as prepare_verify
 from factory.vision.channels import to_channels
-from factory.vision.classifier import build_classifier
 from factory.vision.labeller import load_labeller
-from tests.conftest import CLASS_NAMES, save_tiny_model
+from tests.conftest import save_tiny_model
 from tests.datasets import make_dataset, small_spec
+from tests.pools import save_labeller, save_unconditional
 from tests.striped import CLASS_NAMES as STRIPES
 from tests.striped import write_source
 
@@ -132,34 +131,12 @@ def test_images_are_resized_before_filters_look(tmp_path, tiny_model):
 
 @pytest.fixture(scope="module")
 def unconditional(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models") / "unconditional"
-    return save_tiny_model(folder, class_names=(), label_dropout=0.0)
+    return save_unconditional(tmp_path_factory.mktemp("models") / "unconditional")
 
 
 @pytest.fixture(scope="module")
 def labeller(tmp_path_factory, unconditional):
-    """A classifier of dark, middle and bright images, trained on what the model draws."""
-    folder = tmp_path_factory.mktemp("labeller")
-    wanted = {"labels": "as_found", "labeller": {"model": str(untrained(folder / "untrained"))}}
-    drawn = make_dataset(folder / "drawn", unconditional, num_images=96, **wanted)
-    images = np.stack([decode_image(sample.image) for sample in samples(drawn)])
-    brightness = images.mean(axis=(1, 2, 3))
-    bounds = np.quantile(brightness, [1 / 3, 2 / 3])
-    labels = torch.from_numpy(np.digitize(brightness, bounds))
-    classifier = build_classifier(Classifier(width=8), channels=3, class_names=CLASS_NAMES, seed=0)
-    optimizer = torch.optim.AdamW(classifier.parameters(), lr=3e-3)
-    for _ in range(25):
-        classifier.train()
-        optimizer.zero_grad()
-        F.cross_entropy(classifier(to_float(images)), labels).backward()
-        optimizer.step()
-    classifier.eval().save(folder / "trained")
-    return folder / "trained"
-
-
-def untrained(folder):
-    build_classifier(Classifier(width=8), channels=3, class_names=CLASS_NAMES, seed=1).save(folder)
-    return folder
+    return save_labeller(tmp_path_factory.mktemp("labeller"), unconditional)
 
 
 def test_quota_fills_every_class_from_one_pool(tmp_path, unconditional, labeller):

@@ -14,6 +14,7 @@ from factory.sources.open import open_source
 from factory.spec import LongTail, SourceSpec, SpecError
 from tests.conftest import CLASS_NAMES
 from tests.datasets import make_dataset
+from tests.pools import save_labeller, save_unconditional
 from tests.sources.pictures import write_parquet
 
 TWO = {"class_names": ["cat", "dog"], "images_per_class": {"cat": 11, "dog": 5}}
@@ -34,6 +35,19 @@ def dataset(tmp_path_factory, tiny_model):
 def root(dataset, tmp_path):
     """A copy that a test may damage."""
     return shutil.copytree(dataset.store.url, tmp_path / "out")
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory):
+    """Makes a dataset of one pool, whose shards of 8 take 2 images of each of three classes."""
+    folder = tmp_path_factory.mktemp("pool")
+    model = save_unconditional(folder / "model")
+    labeller = {"model": str(save_labeller(folder / "labeller", model))}
+
+    def make(root, **fields):
+        return make_dataset(root, model, labeller=labeller, **{"shard_size": 8, **fields})
+
+    return make
 
 
 def samples_of(prepared):
@@ -142,6 +156,28 @@ def test_prefix_stays_while_the_root_grows(tmp_path, tiny_model, layout):
     assert before.class_counts == asked
 
 
+@pytest.mark.parametrize(
+    ("few", "more"),
+    [
+        ({"labels": "as_found", "num_images": 21}, {"labels": "as_found", "num_images": 40}),
+        (
+            {"labels": "quota", "images_per_class": {"cat": 3, "dog": 7, "T-shirt/top": 0}},
+            {"labels": "quota", "images_per_class": 9},
+        ),
+    ],
+    ids=["as_found", "quota"],
+)
+def test_prefix_of_a_pool_stays_while_the_root_grows(tmp_path, pool, few, more):
+    made = samples_of(pool(tmp_path, **few))
+    everything = dict.fromkeys(CLASS_NAMES, 1000)
+    before = opened(tmp_path, images_per_class=everything)
+    assert before.digest == opened(tmp_path).digest
+    assert len(before) == len(made)
+    pool(tmp_path, **more)
+    assert opened(tmp_path, images_per_class=before.class_counts).digest == before.digest
+    assert len(opened(tmp_path, images_per_class=everything)) > len(before)
+
+
 def test_only_the_shards_that_are_needed_are_read(root, dataset):
     last = dataset.inventory.records[2].file
     (root / last).write_bytes(bytes(dataset.inventory.records[2].num_bytes))
@@ -173,6 +209,29 @@ def test_prefix_ends_before_a_shard_that_is_not_finished(tmp_path, tiny_model, f
     assert prefix.class_counts == counts
     recorded = sum(r.num_samples for shard, r in made.inventory.records.items() if shard != gap)
     assert len(opened(tmp_path)) == recorded
+
+
+def test_prefix_of_quotas_ends_before_a_shard_that_is_not_finished(tmp_path, pool):
+    made = pool(tmp_path, labels="quota", images_per_class=7)
+    (tmp_path / made.inventory.records[2].name).unlink()
+    prefix = opened(tmp_path, images_per_class=dict.fromkeys(CLASS_NAMES, 1000))
+    assert prefix.class_counts == dict.fromkeys(CLASS_NAMES, 4)
+
+
+def test_prefix_of_quotas_ends_with_each_class_that_has_yet_to_grow(tmp_path, pool):
+    counts = {"cat": 6, "dog": 4, "T-shirt/top": 3}
+    made = pool(tmp_path, labels="quota", images_per_class=counts)
+    before = opened(tmp_path, images_per_class=dict.fromkeys(CLASS_NAMES, 1000))
+    # Shards 2 and 3 grow before shard 1, which holds one shirt too few.
+    short = made.inventory.records[1]
+    kept = {name: (tmp_path / name).read_bytes() for name in (short.name, short.file)}
+    grown = pool(tmp_path, labels="quota", images_per_class=8)
+    (tmp_path / grown.inventory.records[1].name).unlink()
+    for name, data in kept.items():
+        (tmp_path / name).write_bytes(data)
+    prefix = opened(tmp_path, images_per_class=dict.fromkeys(CLASS_NAMES, 1000))
+    assert prefix.class_counts == {"cat": 8, "dog": 8, "T-shirt/top": 3}
+    assert opened(tmp_path, images_per_class=counts).digest == before.digest
 
 
 def test_prefix_ends_with_a_shard_that_has_yet_to_grow(tmp_path, tiny_model):
