@@ -141,37 +141,45 @@ class Selection:
         """Places in the batch of the candidates that become samples."""
         places = []
         for place, (candidate, opinion) in enumerate(zip(batch, opinions, strict=True)):
-            if self.is_full or not self._is_planned(candidate):
+            if self.is_full:
+                break
+            reason = opinion.rejected or self._repeated(images[place])
+            if not self._is_planned(candidate):
                 continue
             self.num_candidates += 1
-            reason = self._reason(candidate, opinion, images[place])
+            if reason is None and not self._is_needed(candidate, opinion):
+                reason = "not needed"
             if reason is not None:
                 self.rejected[reason] += 1
                 continue
             places.append(place)
             self._taken[opinion.label] += 1
             self._filled.add(candidate.index // REDRAWS)
-            for known in self._duplicates:
-                known.add(images[place])
         return places
+
+    def _repeated(self, image: NDArray[np.uint8]) -> str | None:
+        """ "duplicate" of an image that was drawn before; None: it is new, and known from now on.
+
+        Images that find no place are known too: which ones do depends on the quotas, and a shard
+        that grows would lose an image to one that it has taken only now.
+        """
+        if not all(known.is_new(image) for known in self._duplicates):
+            return "duplicate"
+        for known in self._duplicates:
+            known.add(image)
+        return None
 
     def _is_planned(self, candidate: Candidate) -> bool:
         """Whether the shard has a place for it; a short shard ends amid a batch."""
         return not self._plan.reconstructs or candidate.index // REDRAWS < self._quota
 
-    def _reason(
-        self, candidate: Candidate, opinion: Opinion, image: NDArray[np.uint8]
-    ) -> str | None:
-        if opinion.rejected is not None:
-            return opinion.rejected
+    def _is_needed(self, candidate: Candidate, opinion: Opinion) -> bool:
+        """Whether its source image, or its class, has a place left."""
         if self._plan.reconstructs and candidate.index // REDRAWS in self._filled:
-            return "not needed"
+            return False
         label = opinion.label
         assert label is not None
-        if self._quotas is not None and self._taken[label] >= self._quotas[label]:
-            return "not needed"
-        is_new = all(known.is_new(image) for known in self._duplicates)
-        return None if is_new else "duplicate"
+        return self._quotas is None or self._taken[label] < self._quotas[label]
 
     def _unfilled(self) -> ShardUnfilled:
         plan, taken = self._plan, self._taken

@@ -1,4 +1,4 @@
-"""What a shard holds already, exactly or nearly."""
+"""What was drawn for a shard already, exactly or nearly."""
 
 from array import array
 
@@ -14,7 +14,7 @@ _HASH_SIDE = 8
 
 
 class Duplicates:
-    """The images that a shard has taken so far; one object a shard."""
+    """The images that were drawn for a shard so far; one object a shard."""
 
     def __init__(self, spec: DuplicateFilter) -> None:
         """Start with no images."""

@@ -1,6 +1,6 @@
 """Which candidates are rejected, and why: filters that look at each image by itself.
 
-Duplicates depend on what a shard holds already and are in factory/vision/duplicates.py.
+Duplicates depend on what was drawn for a shard already and are in factory/vision/duplicates.py.
 N images, H height, W width, C channels.
 """
 

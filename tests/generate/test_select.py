@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from factory.generate.prepare import open_root, prepare
-from factory.generate.select import ShardUnfilled
+from factory.generate.select import Opinion, Selection, ShardUnfilled
 from factory.generate.shard import MakeShard
 from factory.images import decode_image, read_mark, resize
 from factory.records import dataset_digest
@@ -116,6 +116,34 @@ def test_duplicates_are_drawn_again(tmp_path, tiny_model, fields):
     assert record.rejected["duplicate"] >= 13
 
 
+def taken_of_repeats(resolved, seed, num_images):
+    """Candidates that shard 0 takes, and why it rejects others, where few images come again and
+    again."""
+    selection, number, taken = Selection(resolved, 0), None, []
+    while not selection.is_full:
+        number = selection.next_batch(number)
+        batch = resolved.plan.batch(0, number)
+        images = np.empty((len(batch), 8, 8, 3), np.uint8)
+        opinions = []
+        for place, candidate in enumerate(batch):
+            generator = np.random.default_rng((seed, candidate.index))
+            images[place] = generator.integers(num_images)
+            label = int(generator.integers(3)) if candidate.label is None else candidate.label
+            opinions.append(Opinion(label, None, None))
+        taken += [batch[place].index for place in selection.take(batch, images, opinions)]
+    return taken, selection.rejected
+
+
+def assert_growth_keeps_images(few, many, *, num_images):
+    rejected = Counter()
+    for seed in range(30):
+        before, _ = taken_of_repeats(few, seed, num_images)
+        after, reasons = taken_of_repeats(many, seed, num_images)
+        assert set(before) < set(after), seed
+        rejected += reasons
+    assert min(rejected["duplicate"], rejected["not needed"]) > 30
+
+
 def test_images_are_resized_before_filters_look(tmp_path, tiny_model):
     output = {"image_size": 5, "resample": "box"}
     plain = samples(make_dataset(tmp_path / "plain", tiny_model, num_images=6))
@@ -159,6 +187,13 @@ def test_quota_that_grows_keeps_every_image(tmp_path, unconditional, labeller):
     assert digest(grown) == digest(make_dataset(tmp_path / "b", unconditional, **many))
     after = {sample.key: sample for sample in samples(grown)}
     assert all(after[sample.key] == sample for sample in few)
+
+
+def test_quota_that_grows_keeps_every_image_though_candidates_repeat(unconditional, labeller):
+    fields = {"labels": "quota", "labeller": {"model": str(labeller)}}
+    fields |= {"filters": [{"kind": "duplicate"}], "max_candidates_per_image": 100}
+    few, many = (resolve(small_spec(unconditional, images_per_class=n, **fields)) for n in (1, 5))
+    assert_growth_keeps_images(few, many, num_images=30)
 
 
 def test_as_found_keeps_the_total_and_whatever_comes(tmp_path, unconditional, labeller):
@@ -257,6 +292,18 @@ def test_more_passes_keep_every_image(tmp_path, striped_model, real):
     thrice = {sample.key: sample for sample in samples(made)}
     assert all(thrice[sample.key] == sample for sample in once)
     assert len(thrice) == 81
+
+
+def test_more_passes_keep_every_image_though_candidates_repeat(striped_model, real):
+    fields = {"filters": [{"kind": "duplicate"}], "max_candidates_per_image": 100}
+    start = {"source": {"path": real, "channels": 3}, "t_re": 2}
+    few, many = (
+        resolve(
+            small_spec(striped_model, num_images=None, reconstruct={**start, "passes": n}, **fields)
+        )
+        for n in (1, 2)
+    )
+    assert_growth_keeps_images(few, many, num_images=60)
 
 
 def test_a_rejected_reconstruction_draws_new_noise_for_the_same_image(
