@@ -10,7 +10,7 @@ import diffusers
 import torch
 from diffusers import AutoPipelineForImage2Image, AutoPipelineForText2Image, DiffusionPipeline
 
-from factory.adapters import Adapter, fetch_adapter
+from factory.adapters import Adapter, AdapterKind, fetch_adapter
 from factory.models import PipelineFolder
 from factory.spec import SpecError, TextToImageGenerator
 from factory.text_schedulers import check_pipeline, scheduler_class
@@ -48,6 +48,7 @@ class AdaptedPipeline:
         """Time spent on changing adapters, in all."""
         self.pipeline: Any = None
         """As the last `wear` left it."""
+        self._base = model
         self._generator = generator
         self._device = device
         self._has_start = has_start
@@ -55,29 +56,31 @@ class AdaptedPipeline:
         self._folders: dict[str, Path] = {}
         self._downloads = tempfile.TemporaryDirectory(prefix="factory-adapters-")
         if not any(adapter.kind == "full" for adapter in adapters.values()):
-            self.pipeline = self._load(model.path, model.revision)
+            self.pipeline = self._load_base()
 
     def wear(self, adapter: Adapter) -> None:
-        """Draw with `adapter` from now on, and with no other."""
+        """Draw with `adapter` from now on, and with no other.
+
+        If that fails, nothing is drawn before another call has succeeded.
+        """
         if adapter == self._worn:
             return
         start = time.perf_counter()
         folder = str(self._fetch(adapter))
-        match adapter.kind:
-            case "textual_inversion":
-                if self._worn is not None:
-                    self.pipeline.unload_textual_inversion()
-                self.pipeline.load_textual_inversion(folder)
-            case "lora":
-                if self._worn is not None:
-                    self.pipeline.unload_lora_weights()
-                self.pipeline.load_lora_weights(folder)
-            case "full":
-                # Two may not fit on the device.
-                self.pipeline = None
-                self.pipeline = self._load(folder, None)
+        # Whatever fails below leaves a pipeline of which nobody knows what is on it.
+        pipeline, before = self.pipeline, self._worn
+        self.pipeline = self._worn = None
+        if adapter.kind == "full":
+            # Two may not fit on the device.
+            del pipeline
+            self.pipeline = self._load(folder, None)
+        else:
+            self.pipeline = _swapped(pipeline or self._load_base(), adapter.kind, before, folder)
         self._worn = adapter
         self.seconds_swapping += time.perf_counter() - start
+
+    def _load_base(self) -> Any:
+        return self._load(self._base.path, self._base.revision)
 
     def _fetch(self, adapter: Adapter) -> Path:
         assert self._generator.adapters is not None
@@ -115,6 +118,20 @@ class AdaptedPipeline:
         if not self._generator.safety_checker:
             return {"safety_checker": None, "requires_safety_checker": False}
         return {}
+
+
+def _swapped(pipeline: Any, kind: AdapterKind, before: Adapter | None, folder: str) -> Any:
+    """The pipeline with the words or LoRA weights of `folder` on it instead of those before."""
+    match kind:
+        case "textual_inversion":
+            if before is not None:
+                pipeline.unload_textual_inversion()
+            pipeline.load_textual_inversion(folder)
+        case "lora":
+            if before is not None:
+                pipeline.unload_lora_weights()
+            pipeline.load_lora_weights(folder)
+    return pipeline
 
 
 def _cannot_be_loaded(path: str, error: Exception) -> SpecError:

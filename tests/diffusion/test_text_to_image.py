@@ -17,6 +17,7 @@ from diffusers.utils import convert_state_dict_to_diffusers
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from PIL import Image
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from factory.adapters import Adapter
@@ -295,14 +296,14 @@ def save_adapter(folder: Path, kind: str, base: Path, *, seed: int) -> None:
             StableDiffusionPipeline.save_lora_weights(folder, unet_lora_layers=weights)
 
 
-@pytest.mark.parametrize("kind", ["textual_inversion", "lora", "full"])
-def test_adapters_are_swapped_without_a_trace(folders, tmp_path, kind):
+def adapted(base: Path, root: Path, kind: str) -> Resolved:
+    """Bags and coats, each with an adapter of its own."""
     for seed, name in enumerate(("Bag", "Coat"), start=1):
-        save_adapter(tmp_path / "adapters" / name, kind, folders["plain"], seed=seed)
-    plain = resolved(folders["plain"], prompts={"templates": ["a {class_name}"]})
+        save_adapter(root / "adapters" / name, kind, base, seed=seed)
+    plain = resolved(base, prompts={"templates": ["a {class_name}"]})
     adapters = {name: adapter(name, kind) for name in ("Bag", "Coat")}
-    generator = plain.spec.generator.model_copy(update={"adapters": str(tmp_path)})
-    asked = replace(
+    generator = plain.spec.generator.model_copy(update={"adapters": str(root)})
+    return replace(
         plain,
         spec=plain.spec.model_copy(update={"generator": generator}),
         adapters=adapters,
@@ -310,6 +311,11 @@ def test_adapters_are_swapped_without_a_trace(folders, tmp_path, kind):
             generator.prompts, ("Bag", "Coat"), {name: "<it>" for name in adapters}
         ),
     )
+
+
+@pytest.mark.parametrize("kind", ["textual_inversion", "lora", "full"])
+def test_adapters_are_swapped_without_a_trace(folders, tmp_path, kind):
+    asked = adapted(folders["plain"], tmp_path, kind)
     warm = TextSampler(asked, CPU)
     assert warm.seconds_swapping == 0
     bag, coat = (warm(batch(1, 2, class_name=name)) for name in ("Bag", "Coat"))
@@ -323,7 +329,32 @@ def test_adapters_are_swapped_without_a_trace(folders, tmp_path, kind):
     )
     base = TextSampler(replace(asked, adapters={}), CPU)(batch(1, 2)).images
     assert len({images.tobytes() for images in (bag.images, coat.images, base)}) == 3
-    assert [fact["adapter"] for fact in coat.facts] == [adapters["Coat"].digest[:12]] * 2
+    assert [fact["adapter"] for fact in coat.facts] == [asked.adapters["Coat"].digest[:12]] * 2
+
+
+@pytest.mark.parametrize("kind", ["textual_inversion", "lora", "full"])
+def test_swap_that_fails_leaves_no_other_model_to_draw_with(folders, tmp_path, kind):
+    asked = adapted(folders["plain"], tmp_path, kind)
+    warm = TextSampler(asked, CPU)
+    bag = warm(batch(1, 2)).images
+    coats = tmp_path / "adapters" / "Coat"
+    coats.rename(tmp_path / "coats")
+    save_broken(coats, kind)
+    for _ in range(2):
+        with pytest.raises((SpecError, OSError, ValueError, SafetensorError)):
+            warm(batch(1, 2, class_name="Coat"))
+    assert np.array_equal(warm(batch(1, 2)).images, bag)
+
+
+def save_broken(folder: Path, kind: str) -> None:
+    """What passes for an adapter until it is loaded."""
+    folder.mkdir()
+    name = {
+        "textual_inversion": "learned_embeds.safetensors",
+        "lora": "pytorch_lora_weights.safetensors",
+        "full": "model_index.json",
+    }[kind]
+    (folder / name).write_bytes(b"no weights")
 
 
 def test_model_with_a_scheduler_that_is_not_offered_is_refused_until_one_is_named(
