@@ -83,7 +83,7 @@ def resolve(spec: GenerateSpec) -> Resolved:
         fingerprint=fingerprint(identity),
         identity=identity,
         asked=_asked(spec, inputs),
-        trained_on=_trained_on(spec, inputs),
+        trained_on=_trained_on(inputs),
     )
     return Resolved(
         spec=spec,
@@ -205,7 +205,7 @@ def _absolute(path: str) -> str:
     return str(local.resolve()) if local.exists() else path
 
 
-def _trained_on(spec: GenerateSpec, inputs: Inputs) -> dict[str, Any] | None:
+def _trained_on(inputs: Inputs) -> dict[str, Any] | None:
     """The real data behind the images: what the generator had seen, and all that steers it."""
     model, start = inputs.model, inputs.start
     trained = model.config.trained_on if isinstance(model, ModelFolder) else model.trained_on
@@ -213,9 +213,8 @@ def _trained_on(spec: GenerateSpec, inputs: Inputs) -> dict[str, Any] | None:
     others += [adapter.trained_on for adapter in inputs.adapters.values()]
     if start is not None:
         others.append(start.seen)
-    if spec.labeller is not None:
-        folder = inputs.classifiers[spec.labeller.model].local(config_only=True)
-        others.append(labeller_trained_on(folder))
+    for name, folder in inputs.classifiers.items():
+        others.append(labeller_trained_on(folder.local(config_only=True), field=name))
     others = [link for link in others if link is not None]
     if trained is None and others:
         trained = {"name": f"model {model.name}"}

@@ -43,8 +43,9 @@ def refuse_leaks(
             f"{name} ({seen['name']} {seen['split']})" for name, seen in leaks.items()
         )
         raise SpecError(
-            f"test: {test.name} {test.split} is what the generator of {named} was trained on, so "
-            "it can tell nothing about these images; test on others"
+            f"test: {test.name} {test.split} is what the generator of {named}, or a classifier "
+            "that chose its images, was trained on, so it can tell nothing about these images; "
+            "test on others"
         )
 
 

@@ -1,13 +1,18 @@
 """A generator that saw the test images is refused; what it saw is said."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from factory.classify.leakage import count_overlap, describe, refuse_leaks, seen_in_words
+from factory.resolve import resolve
 from factory.sources.open import open_source
-from factory.spec import SourceSpec, SpecError
+from factory.spec import Classifier, SourceSpec, SpecError
+from factory.vision.classifier import build_classifier
+from tests.conftest import CLASS_NAMES
+from tests.datasets import small_spec
 
 
 def seen(source, **more):
@@ -61,6 +66,18 @@ def test_converted_test_images_are_known_by_what_their_files_hold(striped_files)
     converted = open_source(SourceSpec(**small))
     with pytest.raises(SpecError, match="drawn"):
         refuse_leaks(SourceSpec(**small), converted, {"drawn": leaky.trained_on})
+
+
+def test_dataset_whose_filter_saw_the_test_images_is_refused(tmp_path, tiny_model, striped_files):
+    test = open_source(SourceSpec(path=striped_files["test"]))
+    folder = tmp_path / "classifier"
+    build_classifier(Classifier(width=4), channels=3, class_names=CLASS_NAMES, seed=0).save(folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"trained_on": seen(test)}))
+    agreement = {"kind": "agreement", "model": str(folder)}
+    drawn = resolve(small_spec(tiny_model, filters=[agreement])).root_spec.trained_on
+    with pytest.raises(SpecError, match=r"drawn.*a classifier that chose its images"):
+        refuse_leaks(SourceSpec(path=striped_files["test"]), test, {"drawn": drawn})
 
 
 def test_generator_of_the_training_images_passes(striped_files):
