@@ -13,6 +13,7 @@ from factory.models import (
 )
 from factory.plan import Layout
 from factory.sources.decode import size_in_words
+from factory.sources.named import open_named
 from factory.sources.open import open_source
 from factory.sources.source import Source
 from factory.spec import (
@@ -27,6 +28,7 @@ from factory.spec import (
 )
 from factory.text_schedulers import check_pipeline, check_sides, scheduler_class, steps_of
 from factory.vision.labeller_config import labeller_class_names
+from factory.vision.near_real_images import refuse_misfits
 
 _TEXT_PIPELINES = (
     "StableDiffusionPipeline",
@@ -45,6 +47,8 @@ class Inputs:
     start: Source | None
     """Source of a reconstruction."""
     adapters: dict[str, Adapter]
+    near_real: dict[int, tuple[Source, Source]]
+    """Number of a near_real filter -> its real and its held-out images."""
 
 
 def open_start(spec: GenerateSpec) -> Source | None:
@@ -71,7 +75,9 @@ def open_inputs(spec: GenerateSpec) -> Inputs:
             model = open_pipeline(generator.model, generator.revision, field="generator.model")
             if isinstance(generator, TextToImageGenerator) and generator.adapters is not None:
                 adapters = read_adapters(generator.adapters)
-    inputs = Inputs(model, _pin_classifiers(spec), open_start(spec), adapters)
+    inputs = Inputs(
+        model, _pin_classifiers(spec), open_start(spec), adapters, _open_near_real(spec)
+    )
     match spec.generator:
         case EdmGenerator() | DdpmGenerator():
             _check_pixel_model(spec, inputs)
@@ -81,6 +87,9 @@ def open_inputs(spec: GenerateSpec) -> Inputs:
         case TextToImageGenerator() as generator:
             _check_labels(spec)
             _check_text_model(spec, generator, inputs)
+    for number, (real, _) in inputs.near_real.items():
+        field = f"filters.{number}.real"
+        _check_drawn_shape(spec, inputs, field, real)
     return inputs
 
 
@@ -107,6 +116,32 @@ def _pin_classifiers(spec: GenerateSpec) -> dict[str, PinnedFolder]:
         name: pin_folder(name, revision, field=field, instead=instead)
         for name, (field, revision) in named.items()
     }
+
+
+def _open_near_real(spec: GenerateSpec) -> dict[int, tuple[Source, Source]]:
+    opened = {}
+    for number, filter_ in enumerate(spec.filters):
+        if isinstance(filter_, NearRealFilter):
+            field = f"filters.{number}"
+            real = open_named(f"{field}.real", filter_.real)
+            held_out = open_named(f"{field}.held_out", filter_.held_out)
+            refuse_misfits(real.images, held_out.images, field=field)
+            opened[number] = (real, held_out)
+    return opened
+
+
+def _check_drawn_shape(spec: GenerateSpec, inputs: Inputs, field: str, real: Source) -> None:
+    """Compare images with those that are drawn, as far as that is known before drawing."""
+    model, there = inputs.model, real.images.shape[1:]
+    side, channels = spec.output.image_size, 3
+    if isinstance(model, ModelFolder):
+        side, channels = side or model.config.image_size, _channels(model)
+    drawn = (side or there[0], side or there[1], channels)
+    if drawn != there:
+        raise SpecError(
+            f"{field}: images of {real.name} are {size_in_words(there)}, the dataset's are "
+            f"{size_in_words(drawn)}; set image_size and channels of real and held_out"
+        )
 
 
 def decide_class_names(spec: GenerateSpec, inputs: Inputs) -> tuple[str, ...]:
@@ -138,6 +173,9 @@ def decide_class_names(spec: GenerateSpec, inputs: Inputs) -> tuple[str, ...]:
 
 def _check_filters(spec: GenerateSpec, inputs: Inputs, class_names: tuple[str, ...]) -> None:
     for number, filter_ in enumerate(spec.filters):
+        if isinstance(filter_, NearRealFilter) and filter_.features in inputs.classifiers:
+            folder = inputs.classifiers[filter_.features].local(config_only=True)
+            labeller_class_names(folder, field=f"filters.{number}.features")
         if not isinstance(filter_, AgreementFilter):
             continue
         field = f"filters.{number}.model"

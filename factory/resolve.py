@@ -17,7 +17,6 @@ from factory.models import ModelFolder, PinnedFolder, PipelineFolder
 from factory.plan import Layout, Plan, make_plan
 from factory.prompts import ResolvedPrompts, resolve_prompts
 from factory.records import RootSpec, chain_trained_on
-from factory.sources.open import open_source
 from factory.spec import (
     DitGenerator,
     Filter,
@@ -114,7 +113,10 @@ def _identity(
         "class_names": list(class_names),
         "labels": spec.labels,
         "labeller": None if spec.labeller is None else _pinned(spec.labeller, inputs),
-        "filters": [_pinned(filter_, inputs) for filter_ in spec.filters],
+        "filters": [
+            _pinned(filter_, inputs) | _pinned_images(number, inputs)
+            for number, filter_ in enumerate(spec.filters)
+        ],
         "reconstruct": reconstruct
         and start
         and reconstruct.model_dump(mode="json", exclude={"source", "passes"})
@@ -136,12 +138,15 @@ def _pinned(part: Labeller | Filter, inputs: Inputs) -> dict[str, Any]:
         name = tree.get(field_)
         if name in inputs.classifiers:
             tree[field_] = inputs.classifiers[name].digest
-    if isinstance(part, NearRealFilter):
-        tree |= {
-            "real": open_source(part.real).digest,
-            "held_out": open_source(part.held_out).digest,
-        }
     return tree
+
+
+def _pinned_images(number: int, inputs: Inputs) -> dict[str, str]:
+    """The digests of the images that filter `number` compares with, if it does."""
+    if number not in inputs.near_real:
+        return {}
+    real, held_out = inputs.near_real[number]
+    return {"real": real.digest, "held_out": held_out.digest}
 
 
 def _asked(spec: GenerateSpec, inputs: Inputs) -> dict[str, Any]:

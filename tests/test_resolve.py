@@ -8,7 +8,9 @@ import pytest
 from factory.models import open_model
 from factory.resolve import resolve
 from factory.spec import EdmGenerator, SpecError
+from tests.conftest import CLASS_NAMES
 from tests.datasets import small_spec
+from tests.striped import write_source
 
 
 def opened(path, **fields):
@@ -73,3 +75,37 @@ def test_a_revision_of_a_local_folder_is_refused(tiny_model):
 def test_an_unknown_class_is_refused_with_the_known_ones(tiny_model):
     with pytest.raises(SpecError, match=r"\['lion'\].*'cat', 'dog'"):
         resolve(small_spec(tiny_model, class_names=("cat", "lion")))
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Two sources of real images that have none in common."""
+    folder = tmp_path_factory.mktemp("photos")
+    return [
+        write_source(folder / f"{seed}.parquet", num_images=9, seed=seed, names=CLASS_NAMES)
+        for seed in (0, 1)
+    ]
+
+
+def near_real(real, held_out, *, channels=3):
+    return {
+        "kind": "near_real",
+        "real": {"path": real, "channels": 3},
+        "held_out": {"path": held_out, "channels": channels},
+    }
+
+
+def test_real_images_that_cannot_calibrate_a_filter_are_refused_before_work(tiny_model, photos):
+    real, unseen = photos
+    contrast = {"kind": "contrast"}
+    with pytest.raises(SpecError, match=r"filters\.1\.held_out: 9 of its 9 images are in real"):
+        resolve(small_spec(tiny_model, filters=[contrast, near_real(real, real)]))
+    grey = near_real(real, unseen, channels=1)
+    with pytest.raises(SpecError, match=r"filters\.0: real has images 8x8 RGB, held_out 8x8 grey"):
+        resolve(small_spec(tiny_model, filters=[grey]))
+    large = {"image_size": 16}
+    with pytest.raises(SpecError, match=r"filters\.0\.real: .* are 8x8 RGB, the dataset's are 16x"):
+        resolve(small_spec(tiny_model, filters=[near_real(real, unseen)], output=large))
+    nowhere = near_real(real, "nowhere")
+    with pytest.raises(SpecError, match=r"filters\.0\.held_out: .*nowhere"):
+        resolve(small_spec(tiny_model, filters=[nowhere]))

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from factory.images import pixel_digest
+from factory.sources.decode import size_in_words
 from factory.spec import SpecError
+from factory.vision.near_real_images import refuse_misfits
 
 _QUERIES, _REALS = 1_000, 8_192
 """Rows and columns of the block of distances that is held at once: 33 MB."""
@@ -55,7 +56,7 @@ class NearReal:
         Raises:
             SpecError: if the images differ in shape, or the two share some.
         """
-        _refuse_misfits(real, held_out)
+        refuse_misfits(real, held_out)
         self._shape = real.shape[1:]
         self._features = features
         self._nearest = Nearest(features(real), device)
@@ -76,8 +77,9 @@ class NearReal:
         """
         if images.shape[1:] != self._shape:
             raise SpecError(
-                f"filters.near_real.real: has images {_sizes(self._shape)}, the dataset's are "
-                f"{_sizes(images.shape[1:])}; set image_size and channels of real and held_out"
+                f"filters.near_real.real: has images {size_in_words(self._shape)}, the dataset's "
+                f"are {size_in_words(images.shape[1:])}; set image_size and channels of real and "
+                "held_out"
             )
         near = self._distances(images) <= self.threshold
         return ["near_real" if is_near else None for is_near in near]
@@ -207,22 +209,3 @@ def _rounding(num_features: int) -> float:
     """
     error = (num_features + 8) * _UNIT
     return 2 * error / (1 - error)
-
-
-def _refuse_misfits(real: NDArray[np.uint8], held_out: NDArray[np.uint8]) -> None:
-    if real.shape[1:] != held_out.shape[1:]:
-        raise SpecError(
-            f"filters.near_real: real has images {_sizes(real.shape[1:])}, held_out "
-            f"{_sizes(held_out.shape[1:])}; set image_size and channels of both"
-        )
-    seen = {pixel_digest(image) for image in real}
-    shared = sum(pixel_digest(image) in seen for image in held_out)
-    if shared:
-        raise SpecError(
-            f"filters.near_real.held_out: {shared} of its {len(held_out)} images are in real too, "
-            "and would put the threshold at 0; give images that the generator has not seen"
-        )
-
-
-def _sizes(shape: Sequence[int]) -> str:
-    return " x ".join(str(size) for size in shape)

@@ -123,8 +123,8 @@ def test_held_out_images_among_the_real_ones_are_refused_by_number():
 
 def test_images_of_other_sizes_are_refused():
     real, small = images(4, seed=0, shape=(6, 5, 3)), images(4, seed=1, shape=(6, 4, 3))
-    with pytest.raises(SpecError, match="real has images 6 x 5 x 3, held_out 6 x 4 x 3"):
+    with pytest.raises(SpecError, match="real has images 5x6 RGB, held_out 4x6 RGB"):
         calibrate(real, small)
     near = calibrate(real, images(4, seed=2, shape=(6, 5, 3)))
-    with pytest.raises(SpecError, match="real: has images 6 x 5 x 3, the dataset's are 6 x 4 x 3"):
+    with pytest.raises(SpecError, match="real: has images 5x6 RGB, the dataset's are 4x6 RGB"):
         near(small, [""] * 4)
