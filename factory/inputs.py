@@ -1,6 +1,8 @@
 """Open what a generate spec names, and check that its parts fit together."""
 
+import logging
 from dataclasses import dataclass
+from typing import Any
 
 from factory.adapters import Adapter, read_adapters
 from factory.models import (
@@ -16,6 +18,7 @@ from factory.sources.decode import size_in_words
 from factory.sources.named import open_named
 from factory.sources.open import open_source
 from factory.sources.source import Source
+from factory.sources.trained_on import chain, seen_in_words
 from factory.spec import (
     AgreementFilter,
     DdpmGenerator,
@@ -30,6 +33,7 @@ from factory.text_schedulers import check_pipeline, check_sides, scheduler_class
 from factory.vision.labeller_config import labeller_class_names
 from factory.vision.near_real_images import refuse_misfits
 
+_LOG = logging.getLogger(__name__)
 _TEXT_PIPELINES = (
     "StableDiffusionPipeline",
     "StableDiffusionXLPipeline",
@@ -49,6 +53,12 @@ class Inputs:
     adapters: dict[str, Adapter]
     near_real: dict[int, tuple[Source, Source]]
     """Number of a near_real filter -> its real and its held-out images."""
+
+    @property
+    def trained_on(self) -> dict[str, Any] | None:
+        """What the model says that it had seen; None: it says nothing."""
+        model = self.model
+        return model.config.trained_on if isinstance(model, ModelFolder) else model.trained_on
 
 
 def open_start(spec: GenerateSpec) -> Source | None:
@@ -90,6 +100,7 @@ def open_inputs(spec: GenerateSpec) -> Inputs:
     for number, (real, _) in inputs.near_real.items():
         field = f"filters.{number}.real"
         _check_drawn_shape(spec, inputs, field, real)
+        _warn_of_unseen(inputs, field, real)
     return inputs
 
 
@@ -142,6 +153,21 @@ def _check_drawn_shape(spec: GenerateSpec, inputs: Inputs, field: str, real: Sou
             f"{field}: images of {real.name} are {size_in_words(there)}, the dataset's are "
             f"{size_in_words(drawn)}; set image_size and channels of real and held_out"
         )
+
+
+def _warn_of_unseen(inputs: Inputs, field: str, real: Source) -> None:
+    """Say where a filter looks for copies of images that the generator has not seen as they are."""
+    steering = [adapter.trained_on for adapter in inputs.adapters.values()]
+    if inputs.start is not None:
+        steering.append(inputs.start.seen)
+    links = [link for seen in (inputs.trained_on, *steering) for link in chain(seen)]
+    if real.digest in [link.get("digest") for link in links]:
+        return
+    had_seen = seen_in_words(inputs.trained_on) or "what nobody knows"
+    _LOG.warning(
+        "%s: %d images (%s %s) are not what model %s has seen (%s): copies of others pass",
+        field, len(real), real.name, real.split, inputs.model.name, had_seen,
+    )  # fmt: skip
 
 
 def decide_class_names(spec: GenerateSpec, inputs: Inputs) -> tuple[str, ...]:

@@ -212,8 +212,7 @@ def _absolute(path: str) -> str:
 
 def _trained_on(inputs: Inputs) -> dict[str, Any] | None:
     """The real data behind the images: what the generator had seen, and all that steers it."""
-    model, start = inputs.model, inputs.start
-    trained = model.config.trained_on if isinstance(model, ModelFolder) else model.trained_on
+    trained, start = inputs.trained_on, inputs.start
     others: list[dict[str, Any] | None] = []
     others += [adapter.trained_on for adapter in inputs.adapters.values()]
     if start is not None:
@@ -222,5 +221,5 @@ def _trained_on(inputs: Inputs) -> dict[str, Any] | None:
         others.append(labeller_trained_on(folder.local(config_only=True), field=name))
     others = [link for link in others if link is not None]
     if trained is None and others:
-        trained = {"name": f"model {model.name}"}
+        trained = {"name": f"model {inputs.model.name}"}
     return chain_trained_on(trained, *others)

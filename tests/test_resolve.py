@@ -7,7 +7,8 @@ import pytest
 
 from factory.models import open_model
 from factory.resolve import resolve
-from factory.spec import EdmGenerator, SpecError
+from factory.sources.open import open_source
+from factory.spec import EdmGenerator, SourceSpec, SpecError
 from tests.conftest import CLASS_NAMES
 from tests.datasets import small_spec
 from tests.striped import write_source
@@ -109,3 +110,18 @@ def test_real_images_that_cannot_calibrate_a_filter_are_refused_before_work(tiny
     nowhere = near_real(real, "nowhere")
     with pytest.raises(SpecError, match=r"filters\.0\.held_out: .*nowhere"):
         resolve(small_spec(tiny_model, filters=[nowhere]))
+
+
+def test_filter_for_copies_of_images_that_the_model_has_not_seen_is_told(
+    tmp_path, tiny_model, photos, caplog
+):
+    real, unseen = photos
+    model = shutil.copytree(tiny_model, tmp_path / "model")
+    damage_config(model, trained_on=open_source(SourceSpec(path=real, channels=3)).seen)
+    resolve(small_spec(model, filters=[near_real(real, unseen)]))
+    assert not caplog.records
+    resolve(small_spec(model, filters=[near_real(unseen, real)]))
+    assert "filters.0.real: 9 images (photos" in caplog.text
+    assert "are not what model tiny has seen (9 real images" in caplog.text
+    resolve(small_spec(tiny_model, filters=[near_real(real, unseen)]))
+    assert "what nobody knows" in caplog.text
