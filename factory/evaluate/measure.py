@@ -150,6 +150,8 @@ class Measure:
         reason = prepared.why_unchecked(dataset)
         quantile = spec.memorisation.quantile
         judged = None
+        if not reason and self._held_out().is_exact.all():
+            reason = "it has seen all held-out images, or their mirror images"
         if not reason:
             held_out = self._held_out()
             judged = judge(found, held_out, quantile=quantile, confidence=spec.confidence)
@@ -163,6 +165,7 @@ class Measure:
             limit=judged and judged.limit,
             threshold=judged and judged.threshold,
             num_held_out=0 if judged is None else judged.num_held_out,
+            num_shared=0 if judged is None else judged.num_shared,
             pairs=pairs,
         )
 

@@ -103,6 +103,9 @@ class MemorisationResult(Frozen):
     threshold: float | None
     """Score that `memorisation.quantile` of the held-out images are below."""
     num_held_out: int
+    """Held-out images that it was calibrated by."""
+    num_shared: int
+    """Held-out images that were left out: the generator has seen them, or their mirror images."""
     pairs: tuple[Pair, ...]
     """The nearest ones, nearest first. There whether or not it could be checked."""
 

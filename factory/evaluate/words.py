@@ -91,11 +91,12 @@ def _suspicion(report: EvaluateReport, found: MemorisationResult) -> str:
     if found.verdict == "not checked" or found.share is None:
         return f"Not checked for copies: {found.reason}"
     found_words = "Copies found" if found.verdict == "copies" else "No evidence of copies"
+    without = f", without {found.num_shared:,} that it has seen" if found.num_shared else ""
     return (
         f"{found_words}: {estimate_in_percent(found.share, report.confidence)} of the images lie "
         f"suspiciously near to one that the generator has seen; {percent_in_words(found.expected)} "
         f"would by chance, and up to {percent_in_words(found.limit or 0.0)} are no evidence "
-        f"({found.num_held_out:,} held-out images)"
+        f"({found.num_held_out:,} held-out images{without})"
     )
 
 

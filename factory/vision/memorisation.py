@@ -64,6 +64,9 @@ class Judgement(Frozen):
     threshold: float
     num_images: int
     num_held_out: int
+    """Held-out images that the generator has not seen."""
+    num_shared: int
+    """Held-out images that are left out: it has seen them, or their mirror images."""
     num_exact: int
     """Images with the very pixels of a seen image or its mirror image. Each is a copy; the verdict
     is about how many suspicious ones there are."""
@@ -149,7 +152,8 @@ def judge(
     r = ceil(quantile H). Of N images that are like the held-out ones the number of suspicious ones
     is beta-binomial with parameters N, r and H - r + 1, whatever the scores' distribution: the
     luck of the held-out images, which the threshold comes from, is in it. Equal scores, which
-    continuous features have none of, only make an accusation rarer.
+    continuous features have none of, only make an accusation rarer. Held-out images that are among
+    the seen ones say nothing of unseen images and are left out.
 
     Args:
         images: N of them, against the seen images.
@@ -158,13 +162,18 @@ def judge(
         confidence: a clean set is found to be without evidence at least so often.
 
     Raises:
-        SpecError: if either has no images, or held-out images are among the seen ones.
+        SpecError: if there are no images, or no held-out ones but those that were seen.
     """
-    num_images, num_held_out = len(images.scores), len(held_out.scores)
-    _refuse_useless(num_images, held_out)
+    unseen = held_out.scores[~held_out.is_exact]
+    num_images, num_held_out = len(images.scores), len(unseen)
+    if not num_images or not num_held_out:
+        raise SpecError(
+            f"memorisation: there are {num_images} images and {num_held_out} held-out ones that "
+            "the generator has not seen; give one or more of each"
+        )
     # 0.07 * 100 is a little more than 7.
     rank = math.ceil(round(quantile * num_held_out, 9))
-    threshold = float(np.sort(held_out.scores)[rank - 1])
+    threshold = float(np.sort(unseen)[rank - 1])
     num_suspicious = int((images.scores < threshold).sum())
     clean = betabinom(num_images, rank, num_held_out - rank + 1)
     p_value = min(1.0, max(0.0, float(clean.sf(num_suspicious - 1))))
@@ -181,6 +190,7 @@ def judge(
         threshold=threshold,
         num_images=num_images,
         num_held_out=num_held_out,
+        num_shared=len(held_out.scores) - num_held_out,
         num_exact=int(images.is_exact.sum()),
     )
 
@@ -205,16 +215,3 @@ def _scores(distances: NDArray[np.float64]) -> NDArray[np.float64]:
     local = distances.mean(axis=1)
     # Where all k are the same image, such as a blank one, it is no nearer than its like.
     return np.divide(distances[:, 0], local, out=np.ones_like(local), where=local > 0)
-
-
-def _refuse_useless(num_images: int, held_out: Closeness) -> None:
-    if not num_images or not len(held_out.scores):
-        raise SpecError(
-            f"memorisation: there are {num_images} images and {len(held_out.scores)} held-out "
-            "ones; give one or more of each"
-        )
-    if num_shared := int(held_out.is_exact.sum()):
-        raise SpecError(
-            f"held_out: {num_shared} of its {len(held_out.scores)} images, or their mirror images, "
-            "are among those that the generator has seen; give images that it has not"
-        )

@@ -94,6 +94,7 @@ def memorisation(source: Source, real: Source, *, has_held_out: bool) -> Memoris
         limit=0.02,
         threshold=0.42 if has_held_out else None,
         num_held_out=len(real) if has_held_out else 0,
+        num_shared=0,
         pairs=pairs(source, real),
     )
 

@@ -80,6 +80,20 @@ def test_noise_is_farther_away_than_other_real_images_and_no_copy(prepared):
     assert noise.statistics["high_frequencies"].difference.low > 0
 
 
+def test_held_out_images_that_were_seen_are_left_out_of_the_search_for_copies(prepared):
+    real, held_out = (prepared.sources[name].images for name in ("real", HELD_OUT))
+    found = {}
+    for num_seen in (1, 60):
+        images = np.concatenate([real[:num_seen], held_out[num_seen:]])
+        mixed = replace(prepared.sources[HELD_OUT], images=images)
+        changed = replace(prepared, sources=prepared.sources | {HELD_OUT: mixed})
+        found[num_seen] = Measure(changed, CPU)("noise").memorisation
+    assert found[1].verdict == "no evidence"
+    assert (found[1].num_held_out, found[1].num_shared) == (59, 1)
+    assert (found[60].verdict, found[60].num_held_out) == ("not checked", 0)
+    assert "it has seen all held-out images" in found[60].reason
+
+
 def test_classes_are_measured_by_the_first_extractor_alone(prepared, looker):
     found = Measure(prepared, CPU)("noise")
     per_class = next(iter(found.extractors.values())).per_class

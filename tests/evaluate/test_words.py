@@ -193,6 +193,14 @@ def test_copies_are_found_denied_or_not_checked_in_so_many_words(report, alone):
     assert unchecked == "Not checked for copies: there are no held-out images to calibrate by"
 
 
+def test_held_out_images_that_were_left_out_are_counted(report):
+    assert line_of(report, "No evidence").endswith("(80 held-out images).")
+    some = with_memorisation(report, num_held_out=77, num_shared=3)
+    assert line_of(some, "No evidence").endswith(
+        "(77 held-out images, without 3 that it has seen)."
+    )
+
+
 def test_equal_images_are_named_whatever_the_verdict(alone):
     exact = with_memorisation(alone, num_exact=2)
     assert "copies of real images are among them" in headline(exact, drawn(exact))
