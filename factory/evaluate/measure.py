@@ -130,6 +130,8 @@ class Measure:
                 confidence=spec.confidence,
                 seed=spec.seed,
             )
+            if found is None:
+                continue
             results[domain] = DetectionResult(
                 domain=domain,
                 accuracy=Estimate(value=found.accuracy, low=found.low, high=found.high),

@@ -67,7 +67,7 @@ def _classifier_in_words(prepared: Prepared) -> str:
 
 
 def _warnings(prepared: Prepared, measured: Mapping[str, DatasetResult]) -> Iterator[str]:
-    spec, sources = prepared.spec, prepared.sources
+    sources = prepared.sources
     if HELD_OUT not in sources:
         yield (
             "There are no held-out real images (held_out), so nothing shows what perfect images "
@@ -81,14 +81,7 @@ def _warnings(prepared: Prepared, measured: Mapping[str, DatasetResult]) -> Iter
             f"{shared:,} of the {len(sources[HELD_OUT]):,} held-out images are among the real "
             "ones, pixel by pixel, which makes their row look better than it is."
         )
-    if spec.detection is not None:
-        few = fewest_images(spec.detection.test_fraction, spec.confidence)
-        skipped = [name for name, result in measured.items() if not result.detection]
-        if skipped:
-            yield (
-                f"Whether {_and(skipped)} can be told from real images was not tried: it takes "
-                f"{few:,} images of either side."
-            )
+    yield from _untold(prepared, measured)
 
 
 def _sizes(measured: Mapping[str, DatasetResult]) -> Iterator[str]:
@@ -99,6 +92,28 @@ def _sizes(measured: Mapping[str, DatasetResult]) -> Iterator[str]:
         yield (
             f"The datasets differ in size ({listed}). Fréchet distances, precision and recall "
             "depend on it: compare those of equal numbers only (num_images)."
+        )
+
+
+def _untold(prepared: Prepared, measured: Mapping[str, DatasetResult]) -> Iterator[str]:
+    """What nobody tried to tell from real images, or could learn to."""
+    detection = prepared.spec.detection
+    if detection is None:
+        return
+    fewest = fewest_images(detection.test_fraction, prepared.spec.confidence)
+    num_real = len(prepared.sources["real"])
+    untold = [name for name, result in measured.items() if not result.detection]
+    few = [n for n in untold if min(num_real, measured[n].source.num_images) < fewest]
+    alike = [name for name in untold if name not in few]
+    if few:
+        yield (
+            f"Whether {_and(few)} can be told from real images was not tried: it takes "
+            f"{fewest:,} images of either side."
+        )
+    if alike:
+        yield (
+            f"Whether {_and(alike)} can be told from real images cannot be said: too few of the "
+            "images differ from one another."
         )
 
 

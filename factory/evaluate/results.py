@@ -129,7 +129,8 @@ class DatasetResult(Frozen):
     classifier: ClassifierResult | None
     """None where labels are not looked at."""
     detection: dict[str, DetectionResult]
-    """Domain -> result; a domain for which there are too few images is missing."""
+    """Domain -> result; a domain for which there are too few images, or too few different ones, is
+    missing."""
     memorisation: MemorisationResult | None
     """None where it was not asked for, and of the held-out images."""
     statistics: dict[str, StatisticResult]

@@ -70,7 +70,7 @@ def detect(
     test_fraction: float,
     confidence: float,
     seed: int,
-) -> Detection:
+) -> Detection | None:
     """Train a linear classifier to tell the two apart, and test it on images it has not seen.
 
     The larger side is cut to the size of the smaller one. Training, validation and test images
@@ -92,6 +92,10 @@ def detect(
         confidence: of the interval, in (0, 1).
         seed: of the split.
 
+    Returns:
+        None where too few images are different: the same image is not used for both training and
+        test, which leaves none to train on.
+
     Raises:
         SpecError: if images differ in size, or are fewer than `fewest_images`.
     """
@@ -100,7 +104,7 @@ def detect(
     test, rest = _split(sides, test_fraction)
     validation, train = _split(rest, VALIDATION)
     if not len(train[0].keys) or not len(validation[0].keys):
-        raise SpecError(_all_alike(sides))
+        return None
     train = _cut(train, _most_training(real[0].size))
     tried = _fit(train, domain)
     # Of equally good strengths the largest.
@@ -307,11 +311,3 @@ def _refuse_misfits(real: Images, synthetic: Images, fewest: int) -> None:
             f"accuracy that is known to {100 * MARGIN:g} points takes {fewest} of each, or fewer "
             "with a larger test_fraction"
         )
-
-
-def _all_alike(sides: _Sides) -> str:
-    real, synthetic = (len(np.unique(side.keys)) for side in sides)
-    return (
-        f"detection: of the real images {real} are different, of the synthetic ones {synthetic}; "
-        "the same image is not used for both training and test, which leaves none to train on"
-    )

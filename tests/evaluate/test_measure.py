@@ -94,6 +94,20 @@ def test_held_out_images_that_were_seen_are_left_out_of_the_search_for_copies(pr
     assert "it has seen all held-out images" in found[60].reason
 
 
+def test_a_collapsed_dataset_is_measured_but_for_what_its_equal_images_do_not_tell(prepared):
+    noise = prepared.sources["noise"]
+    collapsed = replace(noise, images=noise.images[:1].repeat(len(noise), axis=0))
+    prepared = replace(prepared, sources=prepared.sources | {"noise": collapsed})
+    fill(prepared)
+    measure = Measure(prepared, CPU)
+    measured = {name: measure(name) for name in prepared.sources if name != "real"}
+    assert measured["noise"].detection == {}
+    assert next(iter(measured["noise"].extractors.values())).overall.recall == 0
+    report = make_report(prepared, measured, num_extracted=0, seconds=1.0)
+    told = "noise can be told from real images cannot be said: too few of the images differ"
+    assert any(told in warning for warning in report.warnings)
+
+
 def test_classes_are_measured_by_the_first_extractor_alone(prepared, looker):
     found = Measure(prepared, CPU)("noise")
     per_class = next(iter(found.extractors.values())).per_class

@@ -169,8 +169,8 @@ def test_images_too_large_for_the_matrix_are_told_from_fewer_training_images(mon
 
 def test_images_that_do_not_vary_are_at_chance():
     grey = np.full((800, 8, 8, 1), 100, np.uint8)
-    with pytest.raises(SpecError, match="of the real images 1 are different"):
-        tell(grey, grey, "pixel")
+    assert tell(grey, grey, "pixel") is None
+    assert tell(smooth_images(800, seed=0), grey, "pixel") is None
     lit = np.arange(800)[:, None, None, None] % 250 + np.zeros((1, 8, 8, 1))
     result = tell(lit.astype(np.uint8), lit[::-1].astype(np.uint8), "dct")
     assert result.accuracy == 0.5
