@@ -13,6 +13,8 @@ from factory.evaluate.results import (
 
 MOST_COMPARED = 20
 """Classes that are compared in a picture."""
+_ALIKE = 1.1
+"""Ratio of numbers of images up to which they count as equal."""
 KERNEL_DISTANCE = "kernel distance \u00d710\u00b3"
 """What charts call it; see `in_thousandths`."""
 
@@ -53,6 +55,12 @@ def first_extractor(dataset: DatasetResult) -> ExtractorResult:
 def overall(dataset: DatasetResult) -> Likeness:
     """All images of the dataset, by the first extractor."""
     return first_extractor(dataset).overall
+
+
+def are_equally_many(*counts: int) -> bool:
+    """Whether sets of so many images can be compared by what depends on their number: Fréchet
+    distances, precision and recall."""
+    return max(counts) <= _ALIKE * min(counts)
 
 
 def most_missed_classes(report: EvaluateReport) -> list[str]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from factory.diffusion.device import describe, pick_device
+from factory.evaluate.findings import are_equally_many
 from factory.evaluate.prepare import Prepared
 from factory.evaluate.results import DatasetResult, EvaluateReport
 from factory.images import pixel_digest
@@ -12,9 +13,6 @@ from factory.sources.source import Source
 from factory.sources.summary import summarize
 from factory.spec.evaluate import HELD_OUT
 from factory.store import Store
-
-_ALIKE = 1.1
-"""Ratio of numbers of images up to which they count as equal."""
 
 
 def make_report(
@@ -87,7 +85,7 @@ def _warnings(prepared: Prepared, measured: Mapping[str, DatasetResult]) -> Iter
 def _sizes(measured: Mapping[str, DatasetResult]) -> Iterator[str]:
     """What cannot be compared because the numbers of images differ."""
     sizes = {name: result.source.num_images for name, result in measured.items()}
-    if max(sizes.values()) > _ALIKE * min(sizes.values()):
+    if not are_equally_many(*sizes.values()):
         listed = ", ".join(f"{name} {count:,}" for name, count in sizes.items())
         yield (
             f"The datasets differ in size ({listed}). Fréchet distances, precision and recall "

@@ -8,6 +8,7 @@ import math
 
 from factory.evaluate.findings import (
     KERNEL_DISTANCE,
+    are_equally_many,
     class_names,
     first_extractor,
     held_out_of,
@@ -178,7 +179,8 @@ def _nearness(found: Likeness, reference: Likeness | None) -> str:
 
 
 def _coverage(found: Likeness, reference: Likeness | None) -> str:
-    if reference is None:
+    """By precision and recall, which can be compared between equal numbers of images only."""
+    if reference is None or not are_equally_many(found.num_images, reference.num_images):
         return ""
     is_right = _reaches(found.precision, reference.precision)
     is_varied = _reaches(found.recall, reference.recall)
@@ -246,8 +248,10 @@ def _shares_line(dataset: DatasetResult, held_out: DatasetResult | None) -> str:
     beside = ["", ""]
     reference = None if held_out is None else overall(held_out)
     if reference is not None and reference.precision is not None and reference.recall is not None:
+        is_equal = are_equally_many(found.num_images, reference.num_images)
+        which = _HELD_OUT if is_equal else f"{reference.num_images:,} {_HELD_OUT}, not comparable"
         beside = [
-            f" ({_HELD_OUT}: {percent_in_words(reference.precision)})",
+            f" ({which}: {percent_in_words(reference.precision)})",
             f" ({percent_in_words(reference.recall)})",
         ]
     return (

@@ -148,6 +148,18 @@ def test_each_line_has_its_numbers_and_their_reference(report):
     assert "1.39 if all 4 classes look alike" in line_of(report, "A classifier")
 
 
+@pytest.mark.parametrize(("held_out_count", "is_compared"), [(80, True), (75, True), (60, False)])
+def test_precision_and_recall_are_compared_between_equal_numbers_alone(
+    report, held_out_count, is_compared
+):
+    other = with_likeness(report, HELD_OUT, num_images=held_out_count)
+    words = headline(other, drawn(other))
+    assert ("variety" in words) == is_compared
+    assert "farther from the real images than held-out real ones are" in words
+    line = line_of(other, "Look right")
+    assert ("60 held-out real images, not comparable: 90.0 %" in line) == (not is_compared)
+
+
 def test_what_is_plain_comes_first_and_what_is_for_experts_last(report):
     starts = ("Look right", "Can be told", "No evidence", "A classifier", "Kernel", "Fréchet")
     lines = answer_lines(report, drawn(report))
