@@ -1,5 +1,6 @@
 """Synthetic datasets to compare with a real one: how alike do they look?"""
 
+from collections import Counter
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -66,7 +67,18 @@ class Series(Frozen):
     parameter: str = Field(min_length=1, max_length=40)
     """What the number is, e.g. `t_re`."""
     values: dict[DatasetName, float] = Field(min_length=2)
-    """Synthetic dataset -> its number."""
+    """Synthetic dataset -> its number, each another one."""
+
+    @model_validator(mode="after")
+    def _numbers_differ(self) -> "Series":
+        shared = [n for n, times in Counter(self.values.values()).items() if times > 1]
+        if shared:
+            names = [name for name, number in self.values.items() if number in shared]
+            raise ValueError(
+                f"values gives {names} numbers that they share ({shared}), and a curve has one "
+                "dataset at each; give each its own number, or leave all but one of them out"
+            )
+        return self
 
 
 class EvaluateSpec(Frozen):

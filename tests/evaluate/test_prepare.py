@@ -147,6 +147,13 @@ def test_what_will_not_be_judged_for_copies_is_said_beforehand(small_spec, tmp_p
     [
         ({"synthetic": {"real": {}}}, "rename"),
         ({"series": {"parameter": "t", "values": {"a": 1, "b": 2}}}, r"\['a', 'b'\]"),
+        (
+            {
+                "synthetic": {"a": {}, "b": {}, "c": {}},
+                "series": {"parameter": "t", "values": {"a": 1, "b": 2, "c": 1.0}},
+            },
+            r"\['a', 'c'\] numbers that they share \(\[1\.0\]\)",
+        ),
         ({"extractors": [{"kind": "clip"}]}, "file, folder or Hub id"),
         ({"extractors": [{"model": "x"}]}, "leave model out"),
         ({"per_class": False, "classifier": "x"}, "leave one of them out"),
