@@ -1,4 +1,4 @@
-"""Every shipped spec is one, and says what it makes and how long it takes."""
+"""Every shipped spec is one, and says what it makes, how long it takes, what number to expect."""
 
 from pathlib import Path
 
@@ -34,8 +34,8 @@ KINDS = {
 def test_shipped_spec_is_valid_and_headed(path):
     load_spec(KINDS[path.stem.split("_")[0]], path)
     header = path.read_text()
-    assert "# Makes:" in header
-    assert "# Takes:" in header
+    for line in ("# Makes:", "# Takes:", "# Number:"):
+        assert header.count(line) == 1
 
 
 def test_spelled_out_default_is_the_default():
