@@ -13,6 +13,8 @@ from factory.evaluate.results import (
 
 MOST_COMPARED = 20
 """Classes that are compared in a picture."""
+NUM_PAIRS = 10
+"""Most pairs of near images that are found and shown of a dataset."""
 _ALIKE = 1.1
 """Ratio of numbers of images up to which they count as equal."""
 KERNEL_DISTANCE = "kernel distance \u00d710\u00b3"

@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
+from factory.evaluate.findings import NUM_PAIRS
 from factory.evaluate.likeness import RealSide, compare, surround
 from factory.evaluate.prepare import Prepared
 from factory.evaluate.results import (
@@ -28,9 +29,6 @@ from factory.sources.summary import summarize
 from factory.spec.evaluate import HELD_OUT
 from factory.vision.memorisation import Seen, closest_pairs, judge
 from factory.vision.near_real import pixels
-
-NUM_PAIRS = 10
-"""Synthetic images that are shown beside the real ones they are nearest to."""
 
 
 class Measure:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from factory.evaluate import charts
 from factory.evaluate.findings import (
+    NUM_PAIRS,
     class_names,
     most_missed_class,
     series_curves,
@@ -29,8 +30,6 @@ from factory.sources.source import Source
 
 NUM_CLASSES = 10
 """Most classes, each a row, on a sheet of samples."""
-NUM_PAIRS = 10
-"""Most pairs of near images of a dataset."""
 
 _SHEET_WIDTH = 1_100
 """Of a sheet of samples, px, where it can be kept."""

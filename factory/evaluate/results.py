@@ -148,8 +148,8 @@ class EvaluateReport(Frozen):
     """Held-out real images first, then the synthetic ones as asked."""
     series: Series | None
     classifier: str
-    """What looked at the images, in words, with its accuracy on held-out images where there are
-    any; empty where labels are not looked at."""
+    """What looked at the images, in words; empty where labels are not looked at. Its agreement with
+    the held-out images stands in their row of `datasets`."""
     warnings: tuple[str, ...]
     """What makes the numbers worth less than they look."""
     confidence: float

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from factory.evaluate.measure import NUM_PAIRS, Measure
+from factory.evaluate.findings import NUM_PAIRS
+from factory.evaluate.measure import Measure
 from factory.evaluate.prepare import Prepared, prepare
 from factory.evaluate.report import make_report
 from factory.evaluate.work import Worker, read_look
