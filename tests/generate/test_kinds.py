@@ -12,9 +12,10 @@ from ray import cloudpickle
 from factory.generate import run as stage
 from factory.generate.prepare import prepare
 from factory.records import dataset_digest
+from factory.resolve import resolve
 from factory.shards.reader import read_shard
 from factory.sources.check import check_shard
-from factory.spec import Classifier, GenerateSpec, VerifySpec
+from factory.spec import Classifier, GenerateSpec, SpecError, VerifySpec
 from factory.verify.prepare import prepare as prepare_verify
 from factory.verify.replay import ReplayShard
 from factory.vision.classifier import build_classifier
@@ -63,11 +64,13 @@ def models(tmp_path_factory):
         "word": str(folder / "word"),
         "lora": str(folder / "lora"),
         "full": str(folder / "full"),
+        "other text": str(save_tiny_pipeline(folder / "other", seed=1)),
         "tiny": str(save_tiny_model(folder / "tiny")),
         "pool": str(pool),
         "labeller": str(save_labeller(folder / "labeller", pool)),
         "real": write_source(folder / "real.parquet", num_images=9),
         "real16": write_source(folder / "real16.parquet", num_images=9, size=16),
+        "real of two": write_source(folder / "two.parquet", num_images=9, names=("flat", "rows")),
         "unseen": write_source(folder / "unseen.parquet", num_images=9, seed=1),
     }
 
@@ -255,3 +258,65 @@ FACTS = {
     "filters": {"model_id"},
     "agreement": {"model_id"},
 }
+
+
+REFUSED = {
+    "adapters of another base": (
+        lambda models: with_generator(adapted(models, "word"), model=models["other text"]),
+        r"generator\.adapters: those of \['rows'\] .* made for another model",
+    ),
+    "a pipeline of another kind": (
+        lambda models: with_generator(prompted(models), model=models["dit"]),
+        r"generator\.model: .* is a DiTPipeline; generator kind text_to_image takes",
+    ),
+    "one classifier at two revisions": (
+        lambda models: {
+            **ddpm(models),
+            "filters": [
+                {"kind": "agreement", "model": "org/x", "revision": name} for name in ("a", "b")
+            ],
+        },
+        r"filters\.1\.model: org/x .* revision b, and as filters\.0\.model at a",
+    ),
+    "no classes to draw": (
+        lambda models: {**prompted(models), "class_names": None},
+        "class_names: none given",
+    ),
+    "classes that the source lacks": (
+        lambda models: {
+            "generator": edm(models),
+            "reconstruct": {"source": {"path": models["real of two"], "channels": 3}, "t_re": 1},
+        },
+        r"class_names: \['columns'\] are no classes of reconstruct\.source",
+    ),
+    "a filter that does not know the classes": (
+        lambda models: {
+            **prompted(models),
+            "filters": [{"kind": "agreement", "model": models["classifier"]}],
+        },
+        r"filters\.0\.model: .* does not know \['cat', 'dog'\]; it knows",
+    ),
+    "labels to be found of what is drawn for a class": (
+        lambda models: {
+            **mapped(models),
+            "labels": "quota",
+            "labeller": {"model": models["classifier"]},
+        },
+        "labels: is quota, but generator kind dit draws for a class",
+    ),
+    "a layout that filters cannot have": (
+        lambda models: {**filtered(models), "layout": "interleaved"},
+        "layout: is interleaved, but filters need by_class",
+    ),
+}
+
+
+def with_generator(fields, **changes):
+    return {**fields, "generator": {**fields["generator"], **changes}}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_parts_that_do_not_fit_together_are_refused_by_name(models, what):
+    fields, named = REFUSED[what]
+    with pytest.raises(SpecError, match=named):
+        resolve(GenerateSpec.model_validate({**SMALL, **fields(models)}))
