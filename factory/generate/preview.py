@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from factory.diffusion.draw import load_sampler
+from factory.generate.draw import draw_batch
 from factory.generate.pictures import class_sheet
 from factory.generate.prepare import Estimate, Prepared, extrapolate
 from factory.images import TRAINED_ALGORITHMIC_MEDIA, encode_png
@@ -23,6 +24,9 @@ def preview(prepared: Prepared, folder: Path) -> tuple[Path, Estimate]:
 
     Returns:
         The picture's path, and the estimate for what is pending.
+
+    Raises:
+        BatchTooLarge: if this process's device has no memory for a batch.
     """
     resolved = prepared.resolved
     plan = resolved.plan
@@ -30,7 +34,7 @@ def preview(prepared: Prepared, folder: Path) -> tuple[Path, Estimate]:
     batch = plan.batch(shard, 0)
     names = [candidate.class_name or "any" for candidate in batch]
     sampler = load_sampler(resolved)
-    sampler(batch)  # the first batch also pays for compilation and allocation
+    draw_batch(sampler, batch)  # the first batch also pays for compilation and allocation
     started = time.perf_counter()
     images = sampler(batch).images
     level = resolved.spec.output.compress_level

@@ -13,6 +13,7 @@ from ray.util.metrics import Counter as MetricCounter
 from ray.util.metrics import Gauge
 
 from factory.cluster import connect, map_on_actors
+from factory.generate.draw import BatchTooLarge
 from factory.generate.pictures import save_contact_sheet
 from factory.generate.prepare import Prepared, open_root
 from factory.generate.select import ShardUnfilled
@@ -30,6 +31,8 @@ HOPELESS_AFTER = 3
 """Failed shards, with none made, after which the run stops."""
 MISSING_NAMED = 100
 
+NO_USE = (ShardUnfilled, BatchTooLarge, OtherDevice)
+"""Errors that another try would meet again."""
 Load = Callable[[Resolved], Sampler]
 
 
@@ -127,7 +130,7 @@ class _ShardActor:
             try:
                 return {"record": self._recorded(shard).model_dump_json(), "failure": ""}
             except Exception as error:  # noqa: BLE001 - the one place: a failure becomes a row
-                if attempt == ATTEMPTS or isinstance(error, (ShardUnfilled, OtherDevice)):
+                if attempt == ATTEMPTS or isinstance(error, NO_USE):
                     return self._given_up(_failure(shard, error))
         raise AssertionError("unreachable")
 

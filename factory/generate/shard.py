@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from factory.diffusion.device import pick_device
 from factory.diffusion.draw import load_sampler
 from factory.diffusion.sampler import Sampler
+from factory.generate.draw import draw_batch
 from factory.generate.prepare import check_same_root
 from factory.generate.select import Opinion, Screen, Selection
 from factory.images import (
@@ -87,6 +88,7 @@ class MakeShard:
             SpecError: if this machine does not see the root that the driver sees.
             OtherDevice: if the root is kept to another kind of device than this process has.
             ShardUnfilled: if its candidates are used up before it has its images.
+            BatchTooLarge: if the device has no memory for a candidate batch.
             OSError: if the model cannot be read, or the root not written.
         """
         self.own = None
@@ -120,6 +122,7 @@ def draw_samples(resolved: Resolved, shard: int, sampler: Sampler, screen: Scree
 
     Raises:
         ShardUnfilled: if the candidates are used up before.
+        BatchTooLarge: if the device has no memory for a batch.
     """
     plan = resolved.plan
     selection = Selection(resolved, shard)
@@ -131,7 +134,7 @@ def draw_samples(resolved: Resolved, shard: int, sampler: Sampler, screen: Scree
             started = time.perf_counter()
             number = selection.next_batch(number)
             batch = plan.batch(shard, number)
-            drawn = sampler(batch)
+            drawn = draw_batch(sampler, batch)
             seconds["swap"] += drawn.seconds_swapping
             seconds["sample"] += time.perf_counter() - started - drawn.seconds_swapping
             started = time.perf_counter()

@@ -55,7 +55,8 @@ class GenerateSpec(Frozen):
     shard_size: int = Field(default=250, ge=1, le=100_000)
     """Images in a full shard; the unit of work, of retry and of commit."""
     batch_size: int = Field(default=50, ge=1, le=100_000)
-    """Images drawn at once. Fixed, since a network's last bits depend on it."""
+    """Images drawn at once. Fixed, since a network's last bits depend on it; where the device has
+    no memory for so many, the run says how many fit."""
     threads: int = Field(default=2, ge=1)
     """CPU threads of an actor. Fixed, since they change the last bits on a CPU."""
     output: ShardFormat = ShardFormat()

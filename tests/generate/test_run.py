@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from ray import cloudpickle
 
 from factory.generate import run as stage
@@ -166,6 +167,41 @@ def test_the_run_stops_at_a_machine_whose_device_is_of_another_kind(
     assert (report.made, len(report.missing)) == (0, 25)
     assert [failure.ends_run for failure in report.failures] == [True]
     assert "NVIDIA Imagined" in report.failures[0].error
+
+
+class SmallDevice:
+    """A sampler on a device without memory for half a batch, which counts its whole batches."""
+
+    def __init__(self, marker):
+        self._marker = Path(marker)
+
+    def __call__(self, resolved):
+        sampler, marker = stage.load_sampler(resolved), self._marker
+
+        class Sampler:
+            device = sampler.device
+
+            def __call__(_, batch):
+                if len(batch) == resolved.spec.batch_size:
+                    with marker.open("a") as file:
+                        file.write(f"{batch[0].shard}\n")
+                if len(batch) > 2:
+                    raise torch.OutOfMemoryError("planted")
+                return sampler(batch)
+
+        return Sampler()
+
+
+def test_a_batch_that_does_not_fit_is_tried_once_a_shard_and_a_size_that_fits_is_named(
+    ray_cluster, tmp_path, tiny_model
+):
+    marker = tmp_path / "tried"
+    report = run(tiny_model, tmp_path / "root", load=SmallDevice(marker))
+    assert (report.made, report.missing) == (0, [0, 1, 2])
+    assert sorted(marker.read_text().split()) == ["0", "1", "2"]
+    for failure in report.failures:
+        assert "BatchTooLarge: batch_size: is 6, " in failure.error
+        assert "give batch_size=1, " in failure.error
 
 
 def test_memory_root_is_refused(tiny_model):
