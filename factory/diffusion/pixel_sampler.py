@@ -169,4 +169,26 @@ def load_pipeline(kind: type[PixelPipeline], folder: str) -> PixelPipeline:
 def _place(pipeline: PixelPipeline, device: torch.device, *, is_compiled: bool) -> Raw:
     network = RawNetwork(pipeline.unet.eval(), pipeline.config["patch_size"])
     network = network.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    return torch.compile(network) if is_compiled else network
+    return _compile(network) if is_compiled else network
+
+
+def _compile(network: RawNetwork) -> Raw:
+    """The network as one graph for each size that it is shown: a batch and, guided, two of them.
+
+    On a GPU each becomes a CUDA graph: networks of 32 px images are hundreds of kernels that take
+    less time than their launch. Kernels are never picked by timing them where that changes bits
+    (as "max-autotune" does), since two actors could then draw other bytes. What this brings has
+    not been measured on a GPU.
+    """
+    compiled = torch.compile(
+        network,
+        fullgraph=True,
+        dynamic=False,
+        options={"triton.cudagraphs": True, "deterministic": True},
+    )
+
+    def compute(x: torch.Tensor, level: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:
+        # A CUDA graph writes each result over the last one, which a solver may still hold.
+        return compiled(x, level, labels).clone()
+
+    return compute

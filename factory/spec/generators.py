@@ -18,7 +18,8 @@ class _Model(Frozen):
     revision: str | None = None
     """Commit, tag or branch on the Hub."""
     compile: bool = False
-    """Run the network through torch.compile."""
+    """Run the network through torch.compile, which an actor waits for at its first batch. On a CPU
+    the C++ compiler, which records do not name, then has a part in the last bits."""
 
 
 class _PixelModel(_Model):
