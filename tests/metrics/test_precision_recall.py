@@ -144,7 +144,6 @@ def test_features_that_are_not_finite_are_refused(wrong):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_values_on_a_gpu_are_those_of_the_cpu():
     real, synthetic = features(400, 64, 0), features(300, 64, 1, scale=0.95)
     assert measure(real, synthetic, device=torch.device("cuda")) == measure(real, synthetic)
