@@ -217,23 +217,24 @@ def take_inventory(store: Store, fingerprint: str) -> Inventory:
     A record counts if it is whole, belongs to `fingerprint`, and its file is there with the
     recorded number of bytes. Of several for one shard the one with most samples counts.
     """
-    sizes = store.sizes()
-    names = {name: match for name in sizes if (match := _RECORD_NAME.fullmatch(name))}
+    # Other drivers may be at work: a listing is not one moment. Records are listed first, since a
+    # shard's file is put before its record. A record that goes meanwhile has made room for another.
+    names = [name for name in store.sizes("records") if _RECORD_NAME.fullmatch(name)]
+    found = store.get_many(names)
+    sizes = store.sizes("data")
     broken: dict[str, str] = {}
     records: dict[int, ShardRecord] = {}
-    for name, data in store.get_many(names).items():
+    for name, data in found.items():
         record, why = _read_record(name, data, fingerprint, sizes)
         if record is None:
             broken[name] = why
         elif record.shard not in records or record.num_samples > records[record.shard].num_samples:
             records[record.shard] = record
+    broken = {name: why for name, why in broken.items() if not _is_superseded(name, records)}
+    if len(found) < len(names) or not all(store.exists(name) for name in broken):
+        return take_inventory(store, fingerprint)
     kept = {name for record in records.values() for name in (record.name, record.file)}
-    strays = (
-        name
-        for name in sizes
-        if name not in kept and name not in broken
-        if name in names or name.startswith(("data/", f"{INCOMING}/"))
-    )
+    strays = {*found, *sizes, *store.sizes(INCOMING)} - kept - broken.keys()
     return Inventory(dict(sorted(records.items())), broken, tuple(sorted(strays)))
 
 
@@ -242,7 +243,9 @@ def sweep(store: Store, records: dict[int, ShardRecord], strays: Iterable[str]) 
 
     A file of a shard without record may be another driver's shard on its way, and stays.
     """
-    done = [name for name in strays if _is_superseded(name, records)]
+    done = [name for name in strays if _is_done_with(name, records)]
+    # Whoever looks meanwhile must not meet a record without its file.
+    done.sort(key=lambda name: name.startswith("data/"))
     store.delete(done)
     return done
 
@@ -298,5 +301,13 @@ def _read_record(
 
 
 def _is_superseded(name: str, records: dict[int, ShardRecord]) -> bool:
+    """Whether the record `name` is shorter than the one that counts."""
+    match = _RECORD_NAME.fullmatch(name)
+    assert match is not None
+    counting = records.get(int(match[1]))
+    return counting is not None and int(match[2]) < counting.num_samples
+
+
+def _is_done_with(name: str, records: dict[int, ShardRecord]) -> bool:
     match = _RECORD_NAME.fullmatch(name) or _SHARD_NAME.fullmatch(name)
     return match is None or int(match[1]) in records

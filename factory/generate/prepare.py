@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
@@ -126,7 +126,9 @@ def prepare(spec: GenerateSpec, root: str) -> Prepared:
     store.check_reachable()
     check_root(store, resolved.root_spec)
     inventory = take_inventory(store, resolved.fingerprint)
-    return Prepared(resolved, store, _rehash(store, inventory) if spec.recheck else inventory)
+    if spec.recheck:
+        inventory = _rehash(store, inventory, inventory.records.values())
+    return Prepared(resolved, store, inventory)
 
 
 def open_root(prepared: Prepared) -> tuple[Prepared, dict[str, str]]:
@@ -143,9 +145,13 @@ def open_root(prepared: Prepared) -> tuple[Prepared, dict[str, str]]:
     claim_root(store, resolved.root_spec)
     if prepared.num_pending and not resolved.spec.resources.mix_devices:
         _keep_to_one_device(prepared)
-    broken = prepared.inventory.broken
-    if not broken:
+    suspected = prepared.inventory.broken
+    if not suspected:
         return prepared, {}
+    # Another driver may have mended it since.
+    now = take_inventory(store, resolved.fingerprint)
+    again = [record for record in now.records.values() if record.name in suspected]
+    broken = _rehash(store, now, again).broken
     store.delete(broken)
     inventory = take_inventory(store, resolved.fingerprint)
     return Prepared(resolved, store, inventory), broken
@@ -280,10 +286,11 @@ def dry_run(prepared: Prepared) -> DryRunReport:
     )
 
 
-def _rehash(store: Store, inventory: Inventory) -> Inventory:
+def _rehash(store: Store, inventory: Inventory, records: Iterable[ShardRecord]) -> Inventory:
+    """`inventory` after the shards of some of its records were read and hashed."""
     broken = dict(inventory.broken)
     whole = dict(inventory.records)
-    remaining = iter(inventory.records.values())
+    remaining = iter(records)
     while some := list(islice(remaining, _CHECKED_AT_ONCE)):
         shards = store.get_many(record.file for record in some)
         for record in some:

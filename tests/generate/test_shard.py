@@ -200,6 +200,60 @@ def test_two_drivers_at_once_lose_and_double_nothing(s3_bucket, tmp_path, tiny_m
         assert_only_counted_files(now.store, now.inventory)
 
 
+# What other drivers do meanwhile
+
+
+class Busy(Store):
+    """A store where something happens within each listing, as between two pages of one on S3."""
+
+    def __init__(self, url, meanwhile):
+        super().__init__(url)
+        self._meanwhile = meanwhile
+
+    def _list(self, folder):
+        first = super()._list(folder or "data")
+        self._meanwhile()
+        if folder:
+            return first
+        rest = super()._list("").items()
+        return first | {name: entry for name, entry in rest if not name.startswith("data/")}
+
+
+def test_a_shard_that_is_committed_while_one_looks_is_not_broken(tmp_path, tiny_model):
+    opened = opened_root(tmp_path, tiny_model)
+    make, pending = MakeShard(opened.resolved, str(tmp_path)), list(opened.pending())
+    busy = Busy(str(tmp_path), lambda: pending and make(pending.pop()))
+    while pending:
+        seen = take_inventory(busy, opened.resolved.fingerprint)
+        assert seen.broken == {}
+
+
+def test_a_shard_that_grows_while_one_looks_is_there(tmp_path, tiny_model):
+    short = make_dataset(tmp_path, tiny_model, num_images=21)
+
+    def grow():
+        grown = make_dataset(tmp_path, tiny_model, num_images=32)
+        sweep(grown.store, grown.inventory.records, grown.inventory.strays)
+
+    seen = take_inventory(Busy(str(tmp_path), grow), short.resolved.fingerprint)
+    assert seen.broken == {}
+    assert list(seen.records) == [0, 1]
+
+
+@pytest.mark.parametrize("recheck", [False, True])
+def test_what_another_driver_mended_is_not_deleted(tmp_path, tiny_model, recheck):
+    made = make_dataset(tmp_path, tiny_model)
+    record = made.inventory.records[1]
+    made.store.put(record.file, bytes(record.num_bytes if recheck else 1))
+    spec = small_spec(tiny_model, recheck=recheck)
+    hurt = prepare(spec, str(tmp_path))
+    make_dataset(tmp_path, tiny_model, recheck=recheck)
+    opened, mended = open_root(hurt)
+    assert mended == {}
+    assert opened.num_pending == 0
+    assert digest(opened) == digest(made)
+
+
 # Kinds of devices
 
 
