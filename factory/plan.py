@@ -88,6 +88,13 @@ class Plan:
             return sum(quotas)
         return min(max(self.total - shard * self.shard_size, 0), self.shard_size)
 
+    @property
+    def largest_quota(self) -> int:
+        """Images of a shard that can grow no more."""
+        if self.layout == "pool" and self.counts is not None:
+            return self.share * len(self.class_names)
+        return self.shard_size
+
     def quotas(self, shard: int) -> tuple[int, ...] | None:
         """Images of each class that the shard must hold; None: whatever comes."""
         if self.counts is None:

@@ -13,6 +13,7 @@ more samples counts. A file in data/ that no counting record names does not exis
 
 import hashlib
 import re
+import time
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal, NamedTuple
 
@@ -29,6 +30,8 @@ SUFFIXES = {"parquet": ".parquet", "webdataset": ".tar"}
 _RECORD_NAME = re.compile(r"records/\d{5,}/(\d{5,})-(\d+)\.json")
 _SHARD_NAME = re.compile(r"data/train-(\d{5,})-[0-9a-f]{8}\.\w+")
 _RECORDS_PER_FOLDER = 1_000
+_ON_ITS_WAY_SECONDS = 3_600.0
+"""From a shard's file to its record, at most; it takes seconds."""
 
 
 class Device(Frozen):
@@ -95,6 +98,11 @@ class RootSpec(Frozen):
     does not. Not part of the fingerprint, since the model's digest is."""
 
 
+Stray = Literal["superseded", "unnamed", "unfinished"]
+"""A record that is shorter than the counting one, or its file; a file in data/ that no record
+names; a file in .incoming/."""
+
+
 class Inventory(NamedTuple):
     """What a root holds."""
 
@@ -102,8 +110,8 @@ class Inventory(NamedTuple):
     """Shard -> its counting record, in order of the shards."""
     broken: dict[str, str]
     """Name of a record or shard that cannot be used -> why."""
-    strays: tuple[str, ...]
-    """Files in data/ that no counting record names, superseded records and unfinished files."""
+    strays: dict[str, Stray]
+    """Name of a file that does not count, in order -> what it is."""
 
 
 def record_name(shard: int, num_samples: int) -> str:
@@ -223,27 +231,41 @@ def take_inventory(store: Store, fingerprint: str) -> Inventory:
     found = store.get_many(names)
     sizes = store.sizes("data")
     broken: dict[str, str] = {}
-    records: dict[int, ShardRecord] = {}
+    whole: list[ShardRecord] = []
     for name, data in found.items():
         record, why = _read_record(name, data, fingerprint, sizes)
         if record is None:
             broken[name] = why
-        elif record.shard not in records or record.num_samples > records[record.shard].num_samples:
-            records[record.shard] = record
+        else:
+            whole.append(record)
+    records = {
+        one.shard: one for one in sorted(whole, key=lambda one: (one.shard, one.num_samples))
+    }
     broken = {name: why for name, why in broken.items() if not _is_superseded(name, records)}
     if len(found) < len(names) or not all(store.exists(name) for name in broken):
         return take_inventory(store, fingerprint)
-    kept = {name for record in records.values() for name in (record.name, record.file)}
-    strays = {*found, *sizes, *store.sizes(INCOMING)} - kept - broken.keys()
-    return Inventory(dict(sorted(records.items())), broken, tuple(sorted(strays)))
+    kept = _names(records.values())
+    strays: dict[str, Stray] = dict.fromkeys(store.sizes(INCOMING), "unfinished")
+    strays |= dict.fromkeys(sizes.keys() - kept - broken.keys(), "unnamed")
+    superseded = {*found, *_names(whole)} - kept - broken.keys()
+    strays |= dict.fromkeys(superseded, "superseded")
+    return Inventory(records, broken, dict(sorted(strays.items())))
 
 
-def sweep(store: Store, records: dict[int, ShardRecord], strays: Iterable[str]) -> list[str]:
+def sweep(store: Store, inventory: Inventory, *, most: int) -> list[str]:
     """Delete the strays that can no longer come to count, and return their names.
 
-    A file of a shard without record may be another driver's shard on its way, and stays.
+    What is unfinished goes: a writer that lives writes it again. What is superseded goes, and every
+    other file of a shard that can grow no more. Any other file may be a shard on its way, and stays
+    for an hour.
+
+    Args:
+        store: the root.
+        inventory: its, as found a moment ago.
+        most: images of a shard that can grow no more.
     """
-    done = [name for name in strays if _is_done_with(name, records)]
+    on_their_way = _on_their_way(store, inventory, most)
+    done = [name for name in inventory.strays if name not in on_their_way]
     # Whoever looks meanwhile must not meet a record without its file.
     done.sort(key=lambda name: name.startswith("data/"))
     store.delete(done)
@@ -300,14 +322,28 @@ def _read_record(
     return record, ""
 
 
+def _names(records: Iterable[ShardRecord]) -> set[str]:
+    return {name for record in records for name in (record.name, record.file)}
+
+
+def _on_their_way(store: Store, inventory: Inventory, most: int) -> set[str]:
+    """The strays that another driver's record may name in a moment."""
+    full = {shard for shard, one in inventory.records.items() if one.num_samples >= most}
+    unnamed = {
+        name
+        for name in inventory.strays
+        if inventory.strays[name] == "unnamed"
+        if (match := _SHARD_NAME.fullmatch(name)) is None or int(match[1]) not in full
+    }
+    if not unnamed:
+        return set()
+    put, now = store.times("data"), time.time()
+    return {name for name in unnamed if now - put.get(name, now) < _ON_ITS_WAY_SECONDS}
+
+
 def _is_superseded(name: str, records: dict[int, ShardRecord]) -> bool:
     """Whether the record `name` is shorter than the one that counts."""
     match = _RECORD_NAME.fullmatch(name)
     assert match is not None
     counting = records.get(int(match[1]))
     return counting is not None and int(match[2]) < counting.num_samples
-
-
-def _is_done_with(name: str, records: dict[int, ShardRecord]) -> bool:
-    match = _RECORD_NAME.fullmatch(name) or _SHARD_NAME.fullmatch(name)
-    return match is None or int(match[1]) in records

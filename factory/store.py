@@ -1,14 +1,15 @@
 """Where a dataset lies: whole files in a folder or an object store, put atomically."""
 
+import errno
 import logging
 import os
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -27,6 +28,11 @@ times by itself."""
 _S3_FIRST_TRIES = 3
 """Of the first look, which somebody waits for: 2 s until a wrong address is named."""
 _DAY = timedelta(days=1)
+_LOCAL_TRIES = 8
+"""Times that a local file is written which other drivers sweep before it has its name."""
+_SWEPT = (errno.ENOENT, errno.ESTALE)
+"""What is said of a file that somebody else deleted, here and on another machine's disk."""
+_Placed = TypeVar("_Placed")
 _LOG = logging.getLogger(__name__)
 
 
@@ -65,22 +71,14 @@ class Store:
     def put(self, name: str, data: bytes) -> None:
         """Write a whole file, replacing one of that name."""
         if self.is_local:
-            incoming = self._write_incoming(data)
-            os.replace(incoming, self._local(name, make_folder=True))
+            self._write(data, lambda incoming: os.replace(incoming, self._local(name)))
         else:
             self._fs.pipe_file(self._path(name), data)
 
     def create(self, name: str, data: bytes) -> bool:
         """Write a whole file unless one of that name exists; say whether it was written."""
         if self.is_local:
-            incoming = self._write_incoming(data)
-            try:
-                os.link(incoming, self._local(name, make_folder=True))
-            except FileExistsError:
-                return False
-            finally:
-                incoming.unlink()
-            return True
+            return self._write(data, lambda incoming: _link(incoming, self._local(name)))
         if not self.is_shared:
             if self._fs.exists(self._path(name)):
                 return False
@@ -247,7 +245,7 @@ class Store:
         made = self._missing_folders()
         try:
             self.put(name, b"probe")
-            self._fs.rm_file(self._path(name))
+            self.delete([name])
         except _client_errors(self.url) as error:
             raise SpecError(
                 f"root {self.url}: cannot be written ({error}); give another --root"
@@ -266,19 +264,39 @@ class Store:
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}" if name else self._root
 
-    def _local(self, name: str, *, make_folder: bool) -> Path:
+    def _local(self, name: str) -> Path:
         path = Path(self._root, name)
-        if make_folder:
-            path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
+    def _write(self, data: bytes, place: Callable[[Path], _Placed]) -> _Placed:
+        """Write an unfinished file, and let `place` give it its name."""
+        for left in reversed(range(_LOCAL_TRIES)):
+            try:
+                return place(self._write_incoming(data))
+            except OSError as error:
+                # A driver that ends sweeps what is unfinished, whoever is at it.
+                if error.errno not in _SWEPT or not left:
+                    raise
+        raise AssertionError("unreachable")
+
     def _write_incoming(self, data: bytes) -> Path:
-        path = self._local(f"{INCOMING}/{secrets.token_hex(8)}", make_folder=True)
+        path = self._local(f"{INCOMING}/{secrets.token_hex(8)}")
         with path.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         return path
+
+
+def _link(incoming: Path, path: Path) -> bool:
+    try:
+        os.link(incoming, path)
+    except FileExistsError:
+        return False
+    finally:
+        incoming.unlink(missing_ok=True)
+    return True
 
 
 def _client_errors(url: str) -> tuple[type[Exception], ...]:

@@ -111,6 +111,25 @@ def test_interrupted_put_leaves_no_file_under_a_final_name(tmp_path, monkeypatch
     assert all(name.startswith(INCOMING) for name in store.sizes())
 
 
+@pytest.mark.parametrize("call", ["replace", "link"])
+def test_an_unfinished_file_that_is_swept_is_written_again(tmp_path, monkeypatch, call):
+    store = Store(str(tmp_path))
+    finish = getattr(os, call)
+    sweeps = [True, True]
+
+    def finish_late(*paths):
+        if sweeps:
+            sweeps.pop()
+            store.delete(store.sizes(INCOMING))
+        return finish(*paths)
+
+    monkeypatch.setattr(os, call, finish_late)
+    assert (store.put if call == "replace" else store.create)("data/x", b"whole") is not False
+    assert sweeps == []
+    assert store.get("data/x") == b"whole"
+    assert list(store.sizes()) == ["data/x"]
+
+
 # S3 that goes wrong
 
 

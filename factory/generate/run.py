@@ -185,7 +185,8 @@ def run(
         opened, mended = open_root(prepared)
         failures = _make_pending(opened, load)
     after = Prepared(opened.resolved, store, take_inventory(store, opened.resolved.fingerprint))
-    swept = sweep(store, after.inventory.records, after.inventory.strays) + store.abort_uploads()
+    most = opened.resolved.plan.largest_quota
+    swept = sweep(store, after.inventory, most=most) + store.abort_uploads()
     seconds = time.monotonic() - started
     records = after.inventory.records
     before = opened.inventory.records

@@ -4,6 +4,7 @@ import hashlib
 import os
 import shutil
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -42,6 +43,11 @@ def samples(prepared):
         for record in prepared.inventory.records.values()
         for sample in read_shard(prepared.store.get(record.file), record.format)
     ]
+
+
+def swept(inventory, prepared):
+    """What a driver of that spec sweeps that has seen that much."""
+    return sweep(prepared.store, inventory, most=prepared.resolved.plan.largest_quota)
 
 
 def assert_only_counted_files(store, inventory):
@@ -155,8 +161,10 @@ def test_a_shard_without_record_does_not_count_and_stays_for_its_driver(tmp_path
     now = take_inventory(made.store, made.resolved.fingerprint)
     assert stray in now.strays
     assert dataset_digest(now.records) == digest(made)
-    assert sweep(made.store, now.records, now.strays) == []
-    assert made.store.exists(stray)
+    assert swept(now, made) == []
+    an_hour_ago = time.time() - 3_601
+    os.utime(tmp_path / stray, (an_hour_ago, an_hour_ago))
+    assert swept(now, made) == [stray]
 
 
 def test_superseded_files_and_unfinished_ones_are_swept(tmp_path, tiny_model):
@@ -165,8 +173,7 @@ def test_superseded_files_and_unfinished_ones_are_swept(tmp_path, tiny_model):
     grown.store.put(".incoming/half", b"killed while writing")
     grown.store.put(shard_name(0, "cd" * 32, "parquet"), b"an attempt that lost")
     now = take_inventory(grown.store, grown.resolved.fingerprint)
-    swept = sweep(grown.store, now.records, now.strays)
-    assert len(swept) == 4
+    assert len(swept(now, grown)) == 4
     assert_only_counted_files(grown.store, now)
 
 
@@ -233,7 +240,7 @@ def test_a_shard_that_grows_while_one_looks_is_there(tmp_path, tiny_model):
 
     def grow():
         grown = make_dataset(tmp_path, tiny_model, num_images=32)
-        sweep(grown.store, grown.inventory.records, grown.inventory.strays)
+        swept(grown.inventory, grown)
 
     seen = take_inventory(Busy(str(tmp_path), grow), short.resolved.fingerprint)
     assert seen.broken == {}
@@ -252,6 +259,30 @@ def test_what_another_driver_mended_is_not_deleted(tmp_path, tiny_model, recheck
     assert mended == {}
     assert opened.num_pending == 0
     assert digest(opened) == digest(made)
+
+
+def test_a_shard_that_grows_survives_the_sweep_of_another_driver(tmp_path, tiny_model):
+    root = str(tmp_path / "root")
+    short = make_dataset(root, tiny_model, num_images=21)
+    opened, _ = open_root(prepare(small_spec(tiny_model), root))
+    make = MakeShard(opened.resolved, root)
+    create = make._store.create
+    seen = []
+
+    def create_late(name, data):
+        # Its file is there, its record is not; the other driver looks now, and sweeps later.
+        seen.append(take_inventory(short.store, short.resolved.fingerprint))
+        return create(name, data)
+
+    make._store.create = create_late
+    for shard in opened.pending():
+        make(shard)
+        swept(seen.pop(), short)
+    grown = prepare(opened.resolved.spec, root)
+    assert grown.inventory.broken == {}
+    assert digest(grown) == digest(make_dataset(tmp_path / "at_once", tiny_model))
+    swept(grown.inventory, grown)
+    assert_only_counted_files(grown.store, grown.inventory)
 
 
 # Kinds of devices
