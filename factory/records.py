@@ -255,17 +255,22 @@ def take_inventory(store: Store, fingerprint: str) -> Inventory:
 def sweep(store: Store, inventory: Inventory, *, most: int) -> list[str]:
     """Delete the strays that can no longer come to count, and return their names.
 
-    What is unfinished goes: a writer that lives writes it again. What is superseded goes, and every
-    other file of a shard that can grow no more. Any other file may be a shard on its way, and stays
-    for an hour.
+    What is unfinished goes, but for what a driver shows itself by: a writer that lives writes it
+    again. What is superseded goes, and every other file of a shard that can grow no more. Any other
+    file may be a shard on its way, and stays for an hour.
 
     Args:
         store: the root.
         inventory: its, as found a moment ago.
         most: images of a shard that can grow no more.
     """
-    on_their_way = _on_their_way(store, inventory, most)
-    done = [name for name in inventory.strays if name not in on_their_way]
+    needed = _on_their_way(store, inventory, most)
+    needed |= {
+        name
+        for name, what in inventory.strays.items()
+        if what == "unfinished" and store.is_held(name)
+    }
+    done = [name for name in inventory.strays if name not in needed]
     # Whoever looks meanwhile must not meet a record without its file.
     done.sort(key=lambda name: name.startswith("data/"))
     store.delete(done)

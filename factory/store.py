@@ -1,12 +1,13 @@
 """Where a dataset lies: whole files in a folder or an object store, put atomically."""
 
 import errno
+import fcntl
 import logging
 import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -197,6 +198,38 @@ class Store:
                 f"root {self.url}: memory:// lives in one process, Ray's workers are others; "
                 "give a folder, s3:// or gs://"
             )
+
+    @contextmanager
+    def shown(self) -> Iterator[str | None]:
+        """A file by which a machine can tell that it sees this root, while the block runs.
+
+        Gives its name; None for an object store, which is the same from everywhere.
+        """
+        if not self.is_local:
+            yield None
+            return
+        name = f"{INCOMING}/shown-{secrets.token_hex(8)}"
+        with self._local(name).open("xb") as file:
+            # A disk that knows no locks says so again in `is_held`.
+            with suppress(OSError):
+                fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                yield name
+            finally:
+                self.delete([name])
+
+    def is_held(self, name: str) -> bool:
+        """Whether a process that lives shows this root by that file; True if nobody can tell."""
+        if not self.is_local:
+            return False
+        try:
+            with Path(self._root, name).open("r+b") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True
+        return False
 
     def check_seen(self, name: str) -> None:
         """Refuse to work on a machine that does not see a file which the driver wrote.

@@ -168,21 +168,34 @@ def _keep_to_one_device(prepared: Prepared) -> None:
         claim_device(prepared.store, kinds[0])
 
 
-def check_same_root(store: Store, fingerprint: str) -> None:
+class OtherRoot(SpecError):
+    """A machine sees another folder than the driver does; no shard can be made there."""
+
+
+def check_same_root(store: Store, fingerprint: str, shown: str | None) -> None:
     """Refuse to work on a machine that sees another folder than the driver does.
 
+    Args:
+        store: the root, as this machine sees it.
+        fingerprint: of the driver's spec.
+        shown: file that the driver put there for this run; see `Store.shown`.
+
     Raises:
-        SpecError: if the root's spec is not there, or is another one.
+        OtherRoot: if the root's spec is not there or is another one, or the file is not there, as
+            in an older copy.
     """
     try:
         there = read_root(store).fingerprint
     except SpecError:
         there = "nothing"
-    if there != fingerprint:
-        raise SpecError(
-            f"root {store.url}: this machine sees {there} there, the driver sees {fingerprint}; "
-            "give a root that all machines share, e.g. --root s3://bucket/folder"
-        )
+    if there == fingerprint and (shown is None or store.exists(shown)):
+        return
+    if there == fingerprint:
+        there = f"another folder with {there}"
+    raise OtherRoot(
+        f"root {store.url}: this machine sees {there} there, the driver sees {fingerprint}; "
+        "give a root that all machines share, e.g. --root s3://bucket/folder"
+    )
 
 
 def estimate(prepared: Prepared) -> Estimate | None:

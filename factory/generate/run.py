@@ -15,7 +15,7 @@ from ray.util.metrics import Gauge
 from factory.cluster import connect, map_on_actors
 from factory.generate.draw import BatchTooLarge
 from factory.generate.pictures import save_contact_sheet
-from factory.generate.prepare import Prepared, open_root
+from factory.generate.prepare import OtherRoot, Prepared, open_root
 from factory.generate.select import ShardUnfilled
 from factory.generate.shard import MakeShard, Sampler, load_sampler
 from factory.progress import Progress
@@ -30,8 +30,9 @@ ATTEMPTS = 2
 HOPELESS_AFTER = 3
 """Failed shards, with none made, after which the run stops."""
 MISSING_NAMED = 100
-
-NO_USE = (ShardUnfilled, BatchTooLarge, OtherDevice)
+_ENDS_RUN = (OtherDevice, OtherRoot)
+"""What fails one shard of a machine and would fail all of them."""
+_NO_USE = (ShardUnfilled, BatchTooLarge, *_ENDS_RUN)
 """Errors that another try would meet again."""
 Load = Callable[[Resolved], Sampler]
 
@@ -119,8 +120,8 @@ class _Metrics:
 
 
 class _ShardActor:
-    def __init__(self, resolved: Resolved, root: str, load: Load) -> None:
-        self._make = MakeShard(resolved, root, load)
+    def __init__(self, resolved: Resolved, root: str, load: Load, shown: str | None) -> None:
+        self._make = MakeShard(resolved, root, load, shown)
         self._metrics = _Metrics(resolved.spec.name)
 
     def __call__(self, row: dict[str, int]) -> dict[str, str]:
@@ -130,7 +131,7 @@ class _ShardActor:
             try:
                 return {"record": self._recorded(shard).model_dump_json(), "failure": ""}
             except Exception as error:  # noqa: BLE001 - the one place: a failure becomes a row
-                if attempt == ATTEMPTS or isinstance(error, NO_USE):
+                if attempt == ATTEMPTS or isinstance(error, _NO_USE):
                     return self._given_up(_failure(shard, error))
         raise AssertionError("unreachable")
 
@@ -153,7 +154,7 @@ class _ShardActor:
 def _failure(shard: int, error: Exception) -> Failure:
     notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
     told = f"{type(error).__name__}: {error}{notes}"
-    return _failed(shard, told, ends_run=isinstance(error, OtherDevice))
+    return _failed(shard, told, ends_run=isinstance(error, _ENDS_RUN))
 
 
 def _failed(shard: int, error: str, *, ends_run: bool = False) -> Failure:
@@ -230,8 +231,8 @@ def _make_pending(opened: Prepared, load: Load) -> list[Failure]:
     num_made = 0
     num_done = opened.resolved.plan.num_images - opened.num_images_pending
     _tell_done(opened, num_done)
-    with Progress(num_images=opened.num_images_pending) as progress:
-        for result in _results(opened, load):
+    with opened.store.shown() as shown, Progress(num_images=opened.num_images_pending) as progress:
+        for result in _results(opened, load, shown):
             if isinstance(result, ShardRecord):
                 num_made += 1
                 progress.add(result.num_samples)
@@ -262,12 +263,12 @@ def _gauge(name: str, description: str) -> Gauge:
     return Gauge(name, description, ("dataset",))
 
 
-def _results(opened: Prepared, load: Load) -> Iterator[ShardRecord | Failure]:
+def _results(opened: Prepared, load: Load, shown: str | None) -> Iterator[ShardRecord | Failure]:
     spec = opened.resolved.spec
     results = map_on_actors(
         ({"shard": shard} for shard in opened.pending()),
         _ShardActor,
-        (opened.resolved, opened.store.url, load),
+        (opened.resolved, opened.store.url, load, shown),
         resources=spec.resources,
         threads=spec.threads,
     )

@@ -63,17 +63,21 @@ class MakeShard:
         resolved: Resolved,
         root: str,
         load: Callable[[Resolved], Sampler] = load_sampler,
+        shown: str | None = None,
     ) -> None:
-        """Take the task; the first call loads the model, so that its errors are a shard's.
+        """Take the task; the first call looks at the root, so that its errors are a shard's.
 
         Args:
             resolved: the resolved spec.
             root: absolute path or URL, already claimed by this spec.
             load: loads the model on this process's device.
+            shown: file by which the driver shows the root; see `Store.shown`.
         """
         self._resolved = resolved
         self._store = Store(root)
         self._load = load
+        self._shown = shown
+        self._is_root_checked = False
         self._loaded: tuple[Sampler, Screen] | None = None
         self._is_device_settled = resolved.spec.resources.mix_devices
         self.seconds_loading = 0.0
@@ -85,13 +89,17 @@ class MakeShard:
         """Make shard number `shard`, whole, and commit it.
 
         Raises:
-            SpecError: if this machine does not see the root that the driver sees.
+            OtherRoot: if this machine does not see the root that the driver sees.
             OtherDevice: if the root is kept to another kind of device than this process has.
             ShardUnfilled: if its candidates are used up before it has its images.
             BatchTooLarge: if the device has no memory for a candidate batch.
             OSError: if the model cannot be read, or the root not written.
         """
         self.own = None
+        if not self._is_root_checked:
+            # Before anything there is believed: it may be another root's.
+            check_same_root(self._store, self._resolved.fingerprint, self._shown)
+            self._is_root_checked = True
         name = record_name(shard, self._resolved.plan.quota(shard))
         if self._store.exists(name):
             return ShardRecord.model_validate_json(self._store.get(name))
@@ -108,7 +116,6 @@ class MakeShard:
         return record
 
     def _load_all(self) -> tuple[Sampler, Screen]:
-        check_same_root(self._store, self._resolved.fingerprint)
         started = time.perf_counter()
         loaded = self._load(self._resolved), Screen(self._resolved, pick_device())
         self.seconds_loading = time.perf_counter() - started

@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -202,6 +204,23 @@ def test_a_batch_that_does_not_fit_is_tried_once_a_shard_and_a_size_that_fits_is
     for failure in report.failures:
         assert "BatchTooLarge: batch_size: is 6, " in failure.error
         assert "give batch_size=1, " in failure.error
+
+
+class Elsewhere(Store):
+    """A root of which the driver alone sees another folder than the actors."""
+
+    @contextmanager
+    def shown(self):
+        with Store(f"{self.url}-of-the-driver").shown() as name:
+            yield name
+
+
+def test_the_run_stops_at_a_machine_that_sees_another_folder(ray_cluster, tmp_path, tiny_model):
+    prepared = prepare(small_spec(tiny_model, num_images=400), str(tmp_path / "root"))
+    report = stage.run(replace(prepared, store=Elsewhere(prepared.store.url)))
+    assert (report.made, len(report.missing)) == (0, 25)
+    assert [failure.ends_run for failure in report.failures] == [True]
+    assert "all machines share" in report.failures[0].error
 
 
 def test_memory_root_is_refused(tiny_model):

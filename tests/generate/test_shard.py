@@ -3,6 +3,8 @@
 import hashlib
 import os
 import shutil
+import subprocess
+import sys
 import threading
 import time
 
@@ -11,7 +13,7 @@ import pytest
 
 from factory.diffusion.draw import load_sampler
 from factory.generate.pictures import save_contact_sheet
-from factory.generate.prepare import check_same_root, estimate, open_root, prepare, so_far
+from factory.generate.prepare import OtherRoot, estimate, open_root, prepare, so_far
 from factory.generate.shard import MakeShard
 from factory.images import decode_image
 from factory.records import (
@@ -457,11 +459,58 @@ def test_prepare_writes_nothing(tmp_path, tiny_model):
     assert not (tmp_path / "root").exists()
 
 
-def test_a_machine_that_sees_another_root_is_refused(tmp_path, tiny_model):
-    made = make_dataset(tmp_path / "root", tiny_model, num_images=3)
-    check_same_root(made.store, made.resolved.fingerprint)
-    with pytest.raises(SpecError, match="all machines share"):
-        check_same_root(Store(str(tmp_path / "empty")), made.resolved.fingerprint)
+def test_a_machine_that_sees_the_root_as_the_driver_does_works_there(tmp_path, tiny_model):
+    opened = opened_root(tmp_path, tiny_model)
+    with opened.store.shown() as shown:
+        MakeShard(opened.resolved, str(tmp_path), shown=shown)(0)
+        # Another driver that ends meanwhile leaves it where it is.
+        swept(take_inventory(opened.store, opened.resolved.fingerprint), opened)
+        MakeShard(opened.resolved, str(tmp_path), shown=shown)(1)
+    now = take_inventory(opened.store, opened.resolved.fingerprint)
+    assert list(now.records) == [0, 1]
+    assert_only_counted_files(opened.store, now)
+
+
+def test_what_a_killed_driver_showed_its_root_by_is_swept(tmp_path, tiny_model):
+    made = make_dataset(tmp_path, tiny_model)
+    script = (
+        "import os, sys\n"
+        "from factory.store import Store\n"
+        "with Store(sys.argv[1]).shown():\n"
+        "    os.kill(os.getpid(), 9)\n"
+    )
+    subprocess.run([sys.executable, "-c", script, tmp_path], timeout=60)
+    now = take_inventory(made.store, made.resolved.fingerprint)
+    assert len(now.strays) == 1
+    swept(now, made)
+    assert_only_counted_files(made.store, now)
+
+
+def plant_nothing(here, there, model):
+    pass
+
+
+def plant_a_copy(here, there, model):
+    shutil.copytree(here, there)
+
+
+def plant_an_older_dataset(here, there, model):
+    make_dataset(there, model, seed=1)
+
+
+@pytest.mark.parametrize("plant", [plant_nothing, plant_a_copy, plant_an_older_dataset])
+def test_a_machine_that_sees_another_folder_is_refused_and_changes_nothing(
+    tmp_path, tiny_model, plant
+):
+    opened = opened_root(tmp_path / "here", tiny_model)
+    plant(tmp_path / "here", tmp_path / "there", tiny_model)
+    there = Store(str(tmp_path / "there"))
+    before = there.sizes()
+    with opened.store.shown() as shown:
+        for shard in opened.pending():
+            with pytest.raises(OtherRoot, match="all machines share"):
+                MakeShard(opened.resolved, there.url, shown=shown)(shard)
+    assert there.sizes() == before
 
 
 def test_memory_root_works_in_one_process(tiny_model, tmp_path):
