@@ -9,7 +9,7 @@ import tempfile
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from types import FrameType
@@ -259,19 +259,16 @@ class _Guarded:
 
     Ray starts a dead actor again and hands it the same task, for ever: as often as machines are
     lost, but also as often as one task needs more memory than there is. So each beginning is
-    written down on the machine until its end.
+    written down on the machine until its end; where its disk is full, work goes on without.
     """
 
     def __init__(self, run: str, actor: type[Actor], args: tuple[object, ...]) -> None:
         self._folder = Path(tempfile.gettempdir()) / f"factory-{run}"
-        self._folder.mkdir(exist_ok=True)
         self._actor = actor(*args)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         begun = self._folder / str(row["task"])
-        with begun.open("ab") as file:
-            file.write(b"x")
-        deaths = begun.stat().st_size - 1
+        deaths = _begin(begun)
         task = {name: value for name, value in row.items() if name != "task"}
         if deaths >= MOST_DEATHS:
             result = self._actor.give_up(
@@ -281,8 +278,21 @@ class _Guarded:
             )
         else:
             result = self._actor(task)
-        begun.unlink()
+        with suppress(OSError):
+            begun.unlink()
         return result
+
+
+def _begin(begun: Path) -> int:
+    """How many processes died in a task, whose beginnings are the letters of the file `begun`."""
+    try:
+        begun.parent.mkdir(exist_ok=True)
+        with begun.open("ab") as file:
+            file.write(b"x")
+        return begun.stat().st_size - 1
+    except OSError as error:
+        _LOG.warning("%s: deaths of processes are not counted (%s)", begun, error)
+        return 0
 
 
 def map_on_actors(

@@ -1,8 +1,10 @@
 """Sizes of pools, and how a connection ends when the process is told to."""
 
 import os
+import shutil
 import signal
 import sys
+import tempfile
 
 import pytest
 import ray
@@ -44,6 +46,35 @@ def test_a_cluster_that_starts_empty_does_not_guess_what_an_actor_needs(monkeypa
     monkeypatch.setattr(ray, "cluster_resources", dict)
     with pytest.raises(SpecError, match=r"resources\.num_gpus"):
         ActorShape(Resources(), threads=1)
+
+
+class Doubles:
+    """An actor of plain arithmetic."""
+
+    def __call__(self, row):
+        return {"number": 2 * row["number"]}
+
+    def give_up(self, row, error):
+        raise AssertionError(error)
+
+
+def test_a_task_is_done_on_a_machine_without_room_for_notes(tmp_path, monkeypatch):
+    full = tmp_path / "no-folder"
+    full.write_bytes(b"")
+    monkeypatch.setattr(tempfile, "tempdir", str(full))
+    actor = cluster._Guarded("run", Doubles, ())
+    assert actor({"number": 21, "task": 0}) == {"number": 42}
+
+
+def test_a_task_is_done_whose_note_is_cleaned_away_meanwhile(tmp_path, monkeypatch):
+    class Cleans(Doubles):
+        def __call__(self, row):
+            shutil.rmtree(tmp_path / "factory-run")
+            return super().__call__(row)
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    actor = cluster._Guarded("run", Cleans, ())
+    assert [actor({"number": 1, "task": task}) for task in (0, 1)] == [{"number": 2}] * 2
 
 
 @pytest.fixture
