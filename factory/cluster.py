@@ -26,6 +26,7 @@ os.environ.setdefault("RAY_COLOR_PREFIX", "0")
 
 import ray
 import ray.data
+import ray.exceptions
 
 from factory.spec import JobError, Resources, SpecError
 
@@ -87,7 +88,12 @@ def connect(
     with _sigterm_given_back():
         try:
             _init(target, options)
+        except ray.exceptions.AuthenticationError as error:
+            raise _not_let_in(target, error.message) from None
         except (ConnectionError, ValueError) as error:
+            # Ray says nothing of a token that is wrong; but a head did answer at HOST:PORT.
+            if isinstance(error, ConnectionError) and ":" in target:
+                raise _not_let_in(target, error) from None
             raise _no_cluster(target, error) from None
         # Not before: Ray sets its own, which ends the process without a word.
         _on_sigterm(signal.default_int_handler)
@@ -173,6 +179,14 @@ def _no_cluster(target: str, error: Exception) -> SpecError:
     return SpecError(
         f"--address {target}: no Ray cluster answers ({error}); give HOST:PORT of a head started "
         "by `ray start --head`, or unset --address and RAY_ADDRESS to use this machine alone"
+    )
+
+
+def _not_let_in(target: str, why: object) -> SpecError:
+    return SpecError(
+        f"--address {target}: the cluster there does not let this driver in ({why}); with "
+        "RAY_AUTH_MODE=token, give its token in ~/.ray/auth_token or in the file that "
+        "RAY_AUTH_TOKEN_PATH names"
     )
 
 

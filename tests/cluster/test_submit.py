@@ -74,3 +74,17 @@ def test_the_token_decides_who_may_submit_and_the_upload_what_runs(head, tmp_pat
     accepted = head.submit(*script)
     assert accepted.returncode == 0, accepted.stdout + accepted.stderr
     assert re.search(r"working_dir_files/\S+/factory/__init__.py", accepted.stdout)
+
+
+@pytest.mark.parametrize("token", [None, "2" * 64], ids=["missing", "wrong"])
+def test_a_driver_without_the_token_is_told_so(head, tiny_model, tmp_path, token):
+    file = tmp_path / "token"
+    if token is not None:
+        file.write_text(token)
+    _, _, *job = generate(tiny_model, 16)
+    words = [*job, "--root", tmp_path / "root", "--address", head.address]
+    refused = head.run("python", *words, RAY_AUTH_TOKEN_PATH=str(file))
+    assert refused.returncode == 2, refused.stderr
+    assert f"error: --address {head.address}" in refused.stderr
+    assert "RAY_AUTH_TOKEN_PATH" in refused.stderr
+    assert not (tmp_path / "root").exists()
