@@ -23,6 +23,7 @@ INCOMING = ".incoming"
 
 READ_THREADS = 32
 
+_S3_URLS, _GOOGLE_URLS = ("s3://", "s3a://"), ("gs://", "gcs://")
 _S3_TRIES = 8
 """Tries of one request: waits that grow up to 20 s bridge an outage of about 40 s. gcsfs tries six
 times by itself."""
@@ -333,19 +334,25 @@ def _link(incoming: Path, path: Path) -> bool:
 
 
 def _client_errors(url: str) -> tuple[type[Exception], ...]:
-    if not url.startswith("s3://"):
-        return OSError, ValueError
-    from botocore.exceptions import BotoCoreError  # no credentials, no route: no OSErrors there
+    # No credentials, no route: their clients raise classes of their own, which are no OSErrors.
+    if url.startswith(_S3_URLS):
+        from botocore.exceptions import BotoCoreError
 
-    return OSError, ValueError, BotoCoreError
+        return OSError, ValueError, BotoCoreError
+    if url.startswith(_GOOGLE_URLS):
+        from gcsfs.retry import HttpError
+        from google.auth.exceptions import GoogleAuthError
+
+        return OSError, ValueError, HttpError, GoogleAuthError
+    return OSError, ValueError
 
 
 def _options(url: str, s3_tries: int) -> dict[str, Any]:
-    if not url.startswith(("s3://", "s3a://", "gs://", "gcs://")):
+    if not url.startswith((*_S3_URLS, *_GOOGLE_URLS)):
         return {}
     # Listings must show what other drivers and actors wrote a moment ago.
     options: dict[str, Any] = {"use_listings_cache": False}
-    if url.startswith("s3"):
+    if url.startswith(_S3_URLS):
         retries = {"mode": "standard", "total_max_attempts": s3_tries}
         options["config_kwargs"] = {"retries": retries}
     return options

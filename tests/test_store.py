@@ -198,6 +198,56 @@ def test_an_address_where_nothing_listens_is_refused(faulty, s3_bucket, monkeypa
         Store(f"{s3_bucket}/nowhere").check_reachable()
 
 
+def test_an_s3_root_by_its_other_name_is_refused_as_well(faulty, s3_bucket, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    with pytest.raises(SpecError, match=r"cannot be reached.*127\.0\.0\.1:9"):
+        Store("s3a://factory/nowhere").check_reachable()
+
+
+@pytest.fixture
+def google_that_answers(monkeypatch):
+    """A server of Google's protocol that answers everything with one status."""
+    gcsfs = pytest.importorskip("gcsfs")
+    status = ["401 Unauthorized"]
+
+    def answer(environ, start_response):
+        start_response(status[0], [("Content-Type", "application/json")])
+        return [b'{"error": {"message": "on demand"}}']
+
+    server = make_server("127.0.0.1", 0, answer, threaded=True)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    gcsfs.GCSFileSystem.clear_instance_cache()
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{server.server_port}")
+    # gcsfs asks by gRPC what kind of bucket it is.
+    monkeypatch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+    yield
+    gcsfs.GCSFileSystem.clear_instance_cache()
+    server.shutdown()
+    thread.join()
+
+
+@pytest.mark.parametrize("scheme", ["gs", "gcs"])
+def test_google_without_valid_credentials_is_refused(google_that_answers, scheme):
+    store = Store(f"{scheme}://factory/root")
+    for check in (store.check_reachable, store.check_writable):
+        with pytest.raises(SpecError, match=rf"root {scheme}://factory/root"):
+            check()
+
+
+@pytest.mark.parametrize("scheme", ["gs", "gcs"])
+def test_googles_own_error_of_credentials_is_refused(google_that_answers, monkeypatch, scheme):
+    import gcsfs
+    from google.auth.exceptions import RefreshError
+
+    def refuse(*_, **__):
+        raise RefreshError("the token has expired")
+
+    monkeypatch.setattr(gcsfs.GCSFileSystem, "exists", refuse)
+    with pytest.raises(SpecError, match="the token has expired"):
+        Store(f"{scheme}://factory/root").check_reachable()
+
+
 @pytest.fixture
 def begin_upload(s3_bucket):
     """Begins an upload in parts that nobody ends."""
