@@ -2,7 +2,8 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -246,12 +247,14 @@ def _try(drawn: dict[str, Any], shared: Shared) -> None:
     images = shared.images(config, shared.class_counts)
     scores = []
     for seed in range(spec.search.num_seeds):
-        for row in _follow(shared, spec, images, seed):
-            if isinstance(row, Score):
-                scores.append(row)
-            elif spec.search.scheduler != "none":
-                progress = {METRIC: row.accuracy, TIME: row.percent, SECONDS: row.seconds}
-                tune.report({**progress, "tried": config})
+        with closing(_follow(shared, spec, images, seed)) as rows:
+            for row in rows:
+                if isinstance(row, Score):
+                    scores.append(row)
+                elif spec.search.scheduler != "none":
+                    progress = {METRIC: row.accuracy, TIME: row.percent, SECONDS: row.seconds}
+                    # Here a trial that the scheduler stops ends, by SystemExit.
+                    tune.report({**progress, "tried": config})
     accuracy = sum(score.accuracy for score in scores) / len(scores)
     seconds = sum(score.seconds for score in scores)
     rows = [score._asdict() for score in scores]
@@ -261,7 +264,7 @@ def _try(drawn: dict[str, Any], shared: Shared) -> None:
 
 def _follow(
     shared: Shared, spec: TuneSpec, images: str | None, seed: int
-) -> Iterator[Progress | Score]:
+) -> Generator[Progress | Score]:
     if spec.num_workers > 1:
         is_watched = spec.search.scheduler != "none"
         yield train_wide(shared, spec, images, seed, is_watched=is_watched)
@@ -275,14 +278,17 @@ def _follow(
         scheduling_strategy="DEFAULT",
     )
     for attempt in range(1, ATTEMPTS + 1):
+        rows: ray.ObjectRefGenerator = task.remote(shared, spec, images, seed)
         try:
-            rows: ray.ObjectRefGenerator = task.remote(shared, spec, images, seed)
             for row in rows:
                 yield ray.get(row)
             return
         except WorkerCrashedError:
             if attempt == ATTEMPTS:
                 raise
+        finally:
+            # A training that the scheduler stops would go on: this process lives for the next.
+            ray.cancel(rows)
 
 
 def train_again(

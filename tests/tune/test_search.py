@@ -1,0 +1,56 @@
+"""Trials on Ray: stopped, retried, and followed from the first epoch to the score."""
+
+import time
+
+import pytest
+
+from factory.tune.prepare import prepare
+from factory.tune.search import make_images, search, share
+from factory.tune.trial import Progress, Score, train
+from tests.tune import planted
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+
+REAL = {"mix": {"kind": "real"}, "batches": "joint"}
+"""A mix that has no images drawn."""
+LEARNS = 0.05
+RATES = {"training.learning_rate": [LEARNS, 1e-9, 2e-9, 3e-9, 4e-9]}
+"""After the first no training learns anything, so `ASHA` stops each at its first look."""
+ASHA = {"scheduler": "asha", "grace": 0.5, "max_concurrent": 1}
+
+
+def searched(spec, root, make=make_images, train=train):
+    """What a search tried, and what failed."""
+    prepared = prepare(spec, str(root))
+    return search(prepared, share(prepared, make, train))
+
+
+def train_for_ever_unless_stopped(spec, root, data, images, seed):
+    """The first configuration has a score; the others never end by themselves."""
+    rate = spec.training.learning_rate
+    yield Progress(50, rate, 0.5)
+    while rate < LEARNS:
+        time.sleep(0.02)
+    yield Score(rate, 1.0, str(rate), 90, 0)
+
+
+def test_stopped_trainings_leave_their_cpus_to_others(ray_cluster, striped_search, tmp_path):
+    # More of them than the cluster has CPUs.
+    spec = striped_search(arm=REAL, space=RATES, search=ASHA)
+    tried, failures = searched(spec, tmp_path, planted.make, train_for_ever_unless_stopped)
+    assert not failures
+    assert [bool(trial.scores) for trial in tried] == [True, False, False, False, False]
+
+
+@pytest.mark.slow
+def test_a_stopped_training_leaves_no_record(ray_cluster, striped_search, tmp_path):
+    spec = striped_search(
+        arm=REAL,
+        space=RATES,
+        training={"num_steps": 300, "batch_size": 16, "schedule": "constant"},
+        search=ASHA | {"grace": 0.05},
+    )
+    tried, failures = searched(spec, tmp_path)
+    assert not failures
+    assert [bool(trial.scores) for trial in tried] == [True, False, False, False, False]
+    assert len(list(tmp_path.glob("search/trials/*.json"))) == 1
