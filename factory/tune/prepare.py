@@ -55,6 +55,8 @@ class Prepared:
     """`images_key` of a configuration -> fingerprint of its dataset."""
     overlap: int
     """Test images that occur among the real ones, pixel by pixel."""
+    weights: tuple[str | None, ...]
+    """Digests of the weights that trainings start from, of every classifier of the space."""
 
     def dataset_of(self, config: Config) -> Dataset:
         """The images of a configuration; of an empty one, those of the default mix."""
@@ -66,7 +68,8 @@ class Prepared:
         what = self.spec.model_dump(
             mode="json", exclude={"confirm", "num_seeds", "confidence", "max_images", "resources"}
         )
-        return fingerprint([what, self.data.real.digest, self.data.validation.digest])
+        real = [self.data.real.digest, self.data.validation.digest]
+        return fingerprint([what, real, sorted(self.datasets), self.weights])
 
 
 class DryDataset(Frozen):
@@ -112,8 +115,10 @@ def prepare(spec: TuneSpec, root: str) -> Prepared:
     data = _hold_out(spec, whole)
     overlap = count_overlap(test, whole, {})["real"]
     _check_apart(data, test)
-    for config in combinations(spec.space, "classifier."):
-        pin_weights(with_config(spec, config).classifier)
+    weights = tuple(
+        pin_weights(with_config(spec, config).classifier)[1]
+        for config in combinations(spec.space, "classifier.")
+    )
     spec = _with_shard_size(spec, whole, data.real)
     found = list(_datasets(spec, root, whole))
     # The default's settings may be among those of the space.
@@ -125,7 +130,9 @@ def prepare(spec: TuneSpec, root: str) -> Prepared:
     }
     refuse_leaks(spec.test, opened, trained_on)
     _check_bound(spec, datasets)
-    return Prepared(spec, root, data, whole, summarize(test), datasets, fingerprints, overlap)
+    return Prepared(
+        spec, root, data, whole, summarize(test), datasets, fingerprints, overlap, weights
+    )
 
 
 def dry_run(prepared: Prepared) -> TuneDryRun:

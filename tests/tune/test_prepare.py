@@ -12,7 +12,7 @@ from factory.tune.space import combinations, with_config
 from tests.conftest import save_tiny_model
 from tests.striped import CLASS_NAMES, write_source
 
-GUIDANCE = "generate.generator.guidance_scale"
+RATIO, GUIDANCE = "arm.synthetic_ratio", "generate.generator.guidance_scale"
 
 
 def refused(spec, tmp_path):
@@ -71,6 +71,24 @@ def test_shards_are_cut_so_that_a_larger_dataset_keeps_them_whole(striped_search
     assert prepare(striped_search(**fields), str(tmp_path)).spec.generate.shard_size == 50
     own = prepare(striped_search(**fields, generate={"shard_size": 7}), str(tmp_path))
     assert own.spec.generate.shard_size == 7
+
+
+def test_other_content_of_a_model_or_of_weights_is_another_search(striped_search, tmp_path):
+    model, weights = tmp_path / "model", tmp_path / "weights"
+    weights.mkdir()
+    generator = {"model": str(model), "num_inference_steps": 2, "guidance_scale": 1.0}
+    classifier = {"network": "pretrained", "weights": str(weights), "regime": "frozen"}
+    drawn = striped_search(generate={"generator": generator}, space={RATIO: [0.25, 0.75]})
+    tuned = striped_search(classifier=classifier)
+
+    def fingerprints(seed):
+        save_tiny_model(model, class_names=CLASS_NAMES, seed=seed)
+        (weights / "weights.bin").write_bytes(bytes([seed]))
+        return [prepare(spec, str(tmp_path / "root")).fingerprint for spec in (drawn, tuned)]
+
+    before, after = fingerprints(0), fingerprints(1)
+    assert all(old != new for old, new in zip(before, after, strict=True))
+    assert fingerprints(0) == before
 
 
 def test_long_tailed_sources_get_tables_of_counts(striped_search, tmp_path):
