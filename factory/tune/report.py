@@ -118,7 +118,7 @@ def make_report(
         confirmed: the best first.
         retrained: scores of all trainings of the confirmation.
         final: the chosen mix on the test images.
-        failures: configuration -> why it could not be tried.
+        failures: configuration -> why it could not be trained.
         num_drawn: images that this run drew.
         seconds: wall-clock time of this run.
     """
@@ -154,6 +154,7 @@ def make_report(
                 v for v in compared.verdicts if (v.arm, v.baseline) == (CHOSEN_ARM, REAL_ARM)
             ),
             against_default=final.against_default,
+            default_was_chosen=final.default_was_chosen,
             warnings=compared.warnings,
             html=compared.html,
         ),
@@ -164,7 +165,7 @@ def make_report(
         training_seconds=round(training_seconds, 1),
         drawing_seconds=round(drawing_seconds, 1),
         cost=costs.price(training_seconds, drawing_seconds),
-        failures=failures,
+        failures=failures | {f"final: {name}": why for name, why in compared.failures.items()},
         seconds=round(seconds, 1),
         device=compared.device,
         versions={name: version(name) for name in _PACKAGES},

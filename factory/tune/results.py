@@ -90,7 +90,8 @@ class FinalResult(Frozen):
     """Arm -> its training images, in words."""
     against_real: Verdict
     against_default: Verdict | None
-    """None where the default mix was chosen."""
+    """None where the default mix was chosen, or could not be trained."""
+    default_was_chosen: bool
     warnings: tuple[str, ...]
     """What a reader must know before the verdicts."""
     html: str
@@ -131,7 +132,8 @@ class TuneReport(Frozen):
     cost: float | None
     """Of both, at the prices in `resources`; None where one is missing."""
     failures: dict[str, str]
-    """Number of a trial and its configuration, in words -> why it could not be tried."""
+    """Number of a trial and its configuration, in words, or a training of the final comparison ->
+    why it could not be trained."""
     seconds: float
     """Wall-clock time of this run."""
     device: Device

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import ray
 
@@ -10,13 +11,14 @@ from factory.cluster import connect
 from factory.pages.folder import save_report
 from factory.spec import JobError, TuneSpec
 from factory.store import Store
-from factory.tune.final import compare_chosen, named_mixes
+from factory.tune.final import Final, choose, compare_chosen, named_mixes
 from factory.tune.pages import report_html
 from factory.tune.pictures import draw_pictures
 from factory.tune.prepare import Prepared
 from factory.tune.report import Tried, best_of, confirmed_trials, make_report
 from factory.tune.results import ConfirmedTrial, TuneReport
 from factory.tune.search import Shared, make_images, reason_of, search, share, train_again
+from factory.tune.space import Config
 from factory.tune.trial import Score, train
 
 _LOG = logging.getLogger(__name__)
@@ -34,7 +36,7 @@ def run(prepared: Prepared, address: str | None = None) -> TuneReport:
 
     Raises:
         SpecError: before any work, if the root or the cluster cannot be used.
-        JobError: if no configuration could be trained to the end.
+        JobError: if no configuration could be trained to the end, or none with all real images.
     """
     started = time.monotonic()
     store, spec = Store(prepared.root), prepared.spec
@@ -45,9 +47,7 @@ def run(prepared: Prepared, address: str | None = None) -> TuneReport:
         try:
             tried, failures = search(prepared, shared)
             confirmed, retrained = _confirm(prepared, shared, best_of(tried, spec.confirm.top))
-            chosen, counts = confirmed[0].config, prepared.whole.class_counts
-            images = {name: shared.images(c, counts) for name, c in named_mixes(chosen).items()}
-            final = compare_chosen(prepared, chosen, images)
+            confirmed, final, failed = choose(confirmed, partial(_compare, prepared, shared))
             drawn: int = ray.get(shared.maker.drawn.remote())
         finally:
             # Tune keeps what trials were given, and so the maker, as long as the connection.
@@ -58,7 +58,7 @@ def run(prepared: Prepared, address: str | None = None) -> TuneReport:
         confirmed,
         retrained,
         final,
-        failures=failures,
+        failures=failures | failed,
         num_drawn=drawn,
         seconds=time.monotonic() - started,
     )
@@ -66,6 +66,13 @@ def run(prepared: Prepared, address: str | None = None) -> TuneReport:
     save_report(store, report, report_html(report, spec, pictures), pictures)
     _LOG.info("look at %s", report.html)
     return report
+
+
+def _compare(prepared: Prepared, shared: Shared, chosen: Config) -> Final:
+    """Have the images of the final comparison made, and run it."""
+    counts = prepared.whole.class_counts
+    images = {name: shared.images(mix, counts) for name, mix in named_mixes(chosen).items()}
+    return compare_chosen(prepared, chosen, images)
 
 
 def _confirm(

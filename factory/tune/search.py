@@ -16,6 +16,7 @@ os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 import ray
 from ray import tune
 from ray.exceptions import RayError, WorkerCrashedError
+from ray.train import TrainingFailedError
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.integration.ray_train import TuneReportCallback
 
@@ -309,7 +310,10 @@ def train_again(
     if spec.num_workers > 1:
         for place, seed in tasks:
             config, images = trials[place]
-            yield place, train_wide(shared, with_config(spec, config), images, seed)
+            try:
+                yield place, train_wide(shared, with_config(spec, config), images, seed)
+            except TrainingFailedError as error:
+                yield place, error
         return
     task = ray.remote(_score).options(**_training_options(spec), max_retries=ATTEMPTS - 1)
     waiting = {}

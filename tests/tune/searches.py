@@ -113,6 +113,7 @@ def fake_final(*, default_was_chosen: bool) -> FinalResult:
         mixes=dict(zip(names, ("all real", "all real + 3 x", "all real + 1 x"), strict=False)),
         against_real=fake_verdict(REAL_ARM, "helps", 0.023),
         against_default=against,
+        default_was_chosen=default_was_chosen,
         warnings=("The baseline has learned <almost> nothing.",),
         html="/data/my search/final/report.html",
     )

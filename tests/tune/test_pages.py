@@ -195,7 +195,7 @@ def test_fresh_scores_stand_beside_those_of_the_search(saved, page):
 
 def test_failures_are_counted_in_the_answer_and_named_at_the_end(page):
     answer, _, how = page.text.partition("How it was made")
-    assert "1 more configuration could not be tried" in answer
+    assert "Failures: 1;" in answer
     for name, why in FAILURE.items():
         assert f"{name}: {why}" in how
 
@@ -217,6 +217,14 @@ def test_a_search_that_chose_the_default_mix_says_so():
     text = page_of(fake_report(default_was_chosen=True)).text
     assert "The default mix itself was chosen" in text
     assert text.count("Leakage:") == 1
+
+
+def test_a_default_mix_that_could_not_be_trained_is_no_chosen_one():
+    report = fake_report()
+    final = report.final.model_copy(update={"against_default": None})
+    text = page_of(report.model_copy(update={"final": final})).text
+    assert "The default mix could not be trained" in text
+    assert "The default mix itself was chosen" not in text
 
 
 def test_a_search_of_one_trial_without_synthetic_images_has_a_page(tmp_path):
