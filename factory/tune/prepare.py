@@ -4,6 +4,8 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from pydantic import ValidationError
+
 from factory.classify.arms import hold_out
 from factory.classify.leakage import MOST_OVERLAP, count_common, count_overlap, refuse_leaks
 from factory.classify.weights import pin_weights
@@ -14,8 +16,15 @@ from factory.sources.source import Source
 from factory.sources.summary import SourceSummary, summarize
 from factory.spec import Frozen, SpecError, TuneSpec, fingerprint
 from factory.store import Store
-from factory.tune.point import RealData, images_needed, images_spec, most_of_each
-from factory.tune.space import Config, check_space, combinations, in_words, with_config
+from factory.tune.point import (
+    ARM,
+    RealData,
+    as_comparison,
+    images_needed,
+    images_spec,
+    most_of_each,
+)
+from factory.tune.space import Config, check_space, combinations, in_words, values, with_config
 
 _LEAST_SHARD = 25
 """Images of a shard that is worth its file."""
@@ -110,6 +119,7 @@ def prepare(spec: TuneSpec, root: str) -> Prepared:
     """
     refuse_dataset(Store(root), job="tune")
     check_space(spec)
+    _check_comparisons(spec)
     whole, opened = open_named("real", spec.real), open_named("test", spec.test)
     test = fit_named("test", opened, whole)
     data = _hold_out(spec, whole)
@@ -180,6 +190,27 @@ def count_images(dataset: Dataset) -> int:
         return 0
     records = take_inventory(store, dataset.fingerprint).records
     return sum(record.num_samples for record in records.values())
+
+
+def _check_comparisons(spec: TuneSpec) -> None:
+    """Refuse configurations that no comparison takes, though each of their values is one."""
+    path = "arm.synthetic_ratio"
+    if spec.num_workers > 1 and path in spec.space and values(spec.space[path]) is None:
+        raise SpecError(
+            f"space: {path} has no step and num_workers is {spec.num_workers}, which a batch of "
+            "any share cannot be divided among; give a step or a list"
+        )
+    for sections in (("arm.", "training.batch_size"), ("training.",), ("classifier.",)):
+        for config in combinations(spec.space, sections):
+            try:
+                as_comparison(with_config(spec, config), None)
+            except ValidationError as error:
+                said = f"space: {in_words(config)}" if config else "spec"
+                reasons = "; ".join(
+                    item["msg"].removeprefix("Value error, ").replace(f"arms.{ARM}.", "arm.")
+                    for item in error.errors(include_url=False)
+                )
+                raise SpecError(f"{said}: {reasons}") from None
 
 
 def _hold_out(spec: TuneSpec, whole: Source) -> RealData:

@@ -7,7 +7,7 @@ from functools import partial
 
 import ray
 
-from factory.cluster import connect
+from factory.cluster import ActorShape, connect
 from factory.pages.folder import save_report
 from factory.spec import JobError, TuneSpec
 from factory.store import Store
@@ -43,6 +43,8 @@ def run(prepared: Prepared, address: str | None = None) -> TuneReport:
     store.check_makeable()
     num_bytes = prepared.whole.images.nbytes + prepared.data.validation.images.nbytes
     with connect(address, object_store_bytes=int(_STORE_MARGIN * num_bytes)):
+        # Said once, and not by every training after its images were drawn.
+        ActorShape(spec.resources, threads=spec.threads).group(spec.num_workers)
         shared = share(prepared, make_images, train)
         try:
             tried, failures = search(prepared, shared)

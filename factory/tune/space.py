@@ -63,9 +63,14 @@ def decode(space: Mapping[str, Parameter], drawn: Mapping[str, Any]) -> Config:
     return config
 
 
-def combinations(space: Mapping[str, Parameter], section: str = "") -> Iterator[Config]:
-    """Every combination of the corners of the parameters whose path begins with `section`."""
-    paths = [path for path in space if path.startswith(section)]
+def combinations(
+    space: Mapping[str, Parameter], sections: str | tuple[str, ...] = ""
+) -> Iterator[Config]:
+    """Every combination of the corners of the parameters whose path begins with one of `sections`.
+
+    Without `sections`, of all parameters.
+    """
+    paths = [path for path in space if path.startswith(sections)]
     for combination in itertools.product(*(corners(space[path]) for path in paths)):
         yield dict(zip(paths, combination, strict=True))
 
@@ -130,3 +135,17 @@ def check_space(spec: TuneSpec) -> None:
     for path, parameter in spec.space.items():
         for value in corners(parameter):
             with_config(spec, {path: value})
+        if isinstance(parameter, Range) and parameter.step is None:
+            _check_takes_fractions(spec, path, parameter)
+
+
+def _check_takes_fractions(spec: TuneSpec, path: str, parameter: Range) -> None:
+    """Refuse a range that holds more than its field takes, e.g. parts of a step."""
+    # No whole number, whatever the ends are.
+    between = parameter.low + (parameter.high - parameter.low) / math.pi
+    try:
+        with_config(spec, {path: between})
+    except SpecError as error:
+        raise SpecError(
+            f"{error}; a range without a step holds every number between: give a step or a list"
+        ) from None

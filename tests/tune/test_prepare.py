@@ -124,6 +124,37 @@ def test_images_that_cannot_be_had_are_refused_by_the_setting(striped_search, tm
     assert "generate (model " in message or "generate:" in message
 
 
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"space": {RATIO: [0.5, 0.01]}}, ["synthetic_ratio 0.01", "arm.synthetic_ratio", "16"]),
+        ({"space": {"arm.mix": [{"kind": "real"}]}}, ["real", "arm.batches is paired"]),
+        ({"num_workers": 3, "space": {GUIDANCE: [1.0]}}, ["spec: ", "batch_size is 16", "3"]),
+        (
+            {"space": {"training.batch_size": [16, 17]}, "num_workers": 2},
+            ["batch_size 17", "num_workers 2"],
+        ),
+        (
+            {"space": {"training.batch_size": [16, 32], RATIO: [0.03]}},
+            ["synthetic_ratio 0.03", "batch_size 16", "at least one image"],
+        ),
+        (
+            {
+                "space": {RATIO: {"low": 0.25, "high": 0.75}},
+                "search": {"searcher": "random", "num_trials": 2},
+                "num_workers": 2,
+            },
+            [RATIO, "num_workers is 2", "give a step"],
+        ),
+    ],
+)
+def test_configurations_that_no_comparison_takes_are_refused(
+    striped_search, tmp_path, fields, named
+):
+    message = refused(striped_search(**fields), tmp_path)
+    assert all(words in message for words in named), message
+
+
 @pytest.mark.parametrize("field", ["real", "test"])
 def test_validation_images_that_are_used_elsewhere_are_refused(striped_search, tmp_path, field):
     spec = striped_search()

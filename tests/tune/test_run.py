@@ -13,7 +13,15 @@ import ray
 
 from factory.classify.prepare import prepare as prepare_comparison
 from factory.generate.prepare import prepare as prepare_images
-from factory.spec import ClassifySpec, GenerateSpec, JobError, Resources, TuneSpec, load_spec
+from factory.spec import (
+    ClassifySpec,
+    GenerateSpec,
+    JobError,
+    Resources,
+    SpecError,
+    TuneSpec,
+    load_spec,
+)
 from factory.tune.prepare import count_images, prepare
 from factory.tune.run import run
 from factory.tune.search import make_images, search, share
@@ -175,6 +183,13 @@ def test_a_configuration_that_fails_is_named_and_the_others_go_on(
     everything = striped_search(space={"training.learning_rate": [1e30]})
     with pytest.raises(JobError, match="no configuration"):
         run(prepare(everything, str(tmp_path)))
+
+
+def test_workers_that_do_not_fit_are_refused_before_any_work(ray_cluster, striped_search, tmp_path):
+    spec = striped_search(num_workers=8, space={"arm.synthetic_ratio": [0.5]})
+    with pytest.raises(SpecError, match=r"num_workers: is 8.*room for 2"):
+        run(prepare(spec, str(tmp_path)))
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow

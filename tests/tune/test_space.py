@@ -129,6 +129,9 @@ def test_endless_values_are_refused_where_they_have_no_end():
     assert "no step, and a grid" in refused({"training.learning_rate": endless})
     random = {"searcher": "random", "num_trials": 4}
     assert "share them" in refused({GUIDANCE: endless}, search=random)
+    steps = {"training.num_steps": {"low": 10, "high": 100, "log": True}}
+    message = refused(steps, search=random)
+    assert all(words in message for words in ("training.num_steps", "integer", "give a step"))
     check_space(tuning({"training.learning_rate": endless}, search=random))
 
 
