@@ -62,7 +62,9 @@ class Search(Frozen):
     num_seeds: int = Field(default=1, ge=1)
     """Trainings of each configuration."""
     scheduler: Literal["none", "asha"] = "none"
-    """`asha`: stop trainings that are behind others at the same point (Li et al. 2020)."""
+    """`asha`: stop trainings that are behind others after the same share of their steps (Li et al.
+    2020). It looks at the end of the epoch in which a training gets there, and where epochs differ
+    in length, so do the shares."""
     grace: Annotated[float, Field(gt=0, lt=1)] = 0.25
     """Share of a training before which `asha` stops none."""
     reduction_factor: float = Field(default=3, gt=1)

@@ -267,8 +267,9 @@ def _follow(
     shared: Shared, spec: TuneSpec, images: str | None, seed: int
 ) -> Generator[Progress | Score]:
     if spec.num_workers > 1:
-        is_watched = spec.search.scheduler != "none"
-        yield train_wide(shared, spec, images, seed, is_watched=is_watched)
+        yield from train_wide(
+            shared, spec, images, seed, is_watched=spec.search.scheduler != "none"
+        )
         return
     task = ray.remote(follow_training).options(
         **_training_options(spec),
@@ -311,7 +312,9 @@ def train_again(
         for place, seed in tasks:
             config, images = trials[place]
             try:
-                yield place, train_wide(shared, with_config(spec, config), images, seed)
+                *_, score = train_wide(shared, with_config(spec, config), images, seed)
+                assert isinstance(score, Score)
+                yield place, score
             except TrainingFailedError as error:
                 yield place, error
         return
@@ -355,10 +358,14 @@ def follow_training(
 
 def train_wide(
     shared: Shared, spec: TuneSpec, images: str | None, seed: int, *, is_watched: bool = False
-) -> Score:
-    """One training on several workers of Ray Train."""
+) -> Iterator[Progress | Score]:
+    """One training on several workers of Ray Train, which tell Tune themselves how far they are."""
     trial = prepare_trial(spec, shared.root, ray.get(shared.data[0]), images)
-    record = trial.recorded(seed) or train_on_workers(
+    record = trial.recorded(seed)
+    if record is not None:
+        yield from trial.replay(record)
+        return
+    record = train_on_workers(
         trial.comparison,
         trial.root,
         trial.arm,
@@ -366,7 +373,7 @@ def train_wide(
         shared=[ray.put((trial.sources, {ARM: trial.arm}))],
         callbacks=[TuneReportCallback()] if is_watched else [],
     )
-    return trial.score(record)
+    yield trial.score(record)
 
 
 def reason_of(error: Exception) -> str:

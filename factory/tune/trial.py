@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from factory.classify.arms import PreparedArm, Sources, prepare_arms
 from factory.classify.prepare import record_name
-from factory.classify.results import TrialRecord
+from factory.classify.results import Epoch, TrialRecord
 from factory.classify.trial import Trial
 from factory.diffusion.device import pick_device
 from factory.spec import ClassifySpec, TuneSpec
@@ -58,6 +58,17 @@ class Prepared(NamedTuple):
             num_synthetic=len(mixed.synthetic),
         )
 
+    def progress(self, epoch: Epoch, seconds: float) -> Progress:
+        """How far a training is at the end of an epoch, so many seconds after its start."""
+        assert epoch.validation_accuracy is not None
+        return Progress(100 * epoch.step // self.arm.num_steps, epoch.validation_accuracy, seconds)
+
+    def replay(self, record: TrialRecord) -> Iterator[Progress | Score]:
+        """What the training of a record said while it ran: the others are compared with that."""
+        for epoch in record.history:
+            yield self.progress(epoch, record.seconds * epoch.step / record.num_steps)
+        yield self.score(record)
+
     def recorded(self, seed: int) -> TrialRecord | None:
         """The record of the training with this seed, if it is done."""
         store, name = Store(self.root), record_name(self.arm.fingerprint, seed)
@@ -85,7 +96,7 @@ def prepare_trial(spec: TuneSpec, root: str, data: RealData, images: str | None)
 def train(
     spec: TuneSpec, root: str, data: RealData, images: str | None, seed: int
 ) -> Iterator[Progress | Score]:
-    """Train one classifier; one that is done is not trained again.
+    """Train one classifier; of one that is done, say again what it said.
 
     Args:
         spec: with the trial's configuration in it.
@@ -104,15 +115,12 @@ def train(
     prepared = prepare_trial(spec, root, data, images)
     record = prepared.recorded(seed)
     if record is not None:
-        yield prepared.score(record)
+        yield from prepared.replay(record)
         return
-    arm = prepared.arm
-    trial = Trial(prepared.comparison, prepared.root, prepared.sources, {ARM: arm})
+    trial = Trial(prepared.comparison, prepared.root, prepared.sources, {ARM: prepared.arm})
     started = time.monotonic()
     for row in trial.follow(ARM, seed, pick_device()):
         if isinstance(row, TrialRecord):
             yield prepared.score(row)
         else:
-            assert row.validation_accuracy is not None
-            percent = 100 * row.step // arm.num_steps
-            yield Progress(percent, row.validation_accuracy, time.monotonic() - started)
+            yield prepared.progress(row, time.monotonic() - started)
