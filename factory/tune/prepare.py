@@ -72,6 +72,14 @@ class Prepared:
         return self.datasets[self.fingerprints[images_key(config)]]
 
     @property
+    def most_images(self) -> int:
+        """Images that the search may draw in all."""
+        sizes = {name: dataset.most_images for name, dataset in self.datasets.items()}
+        default = sizes.pop(self.fingerprints.get(images_key({}), ""), 0)
+        # A trial takes images of one dataset, and the default mix may be none of the trials.
+        return default + sum(sorted(sizes.values(), reverse=True)[: self.spec.search.num_trials])
+
+    @property
     def fingerprint(self) -> str:
         """Names all that decides which trials there are."""
         what = self.spec.model_dump(
@@ -139,10 +147,11 @@ def prepare(spec: TuneSpec, root: str) -> Prepared:
         for d in datasets.values()
     }
     refuse_leaks(spec.test, opened, trained_on)
-    _check_bound(spec, datasets)
-    return Prepared(
+    prepared = Prepared(
         spec, root, data, whole, summarize(test), datasets, fingerprints, overlap, weights
     )
+    _check_bound(prepared)
+    return prepared
 
 
 def dry_run(prepared: Prepared) -> TuneDryRun:
@@ -169,13 +178,29 @@ def dry_run(prepared: Prepared) -> TuneDryRun:
             )
             for dataset in prepared.datasets.values()
         ),
-        most_images=sum(dataset.most_images for dataset in prepared.datasets.values()),
+        most_images=prepared.most_images,
     )
 
 
 def images_key(config: Config) -> str:
     """Names the part of a configuration that changes the images."""
     return fingerprint({path: config[path] for path in config if path.startswith("generate.")})
+
+
+def images_ahead(spec: TuneSpec, class_counts: Mapping[str, int]) -> dict[str, dict[str, int]]:
+    """`images_key` of a configuration -> images of each class that its trials will all need.
+
+    Args:
+        spec: the search.
+        class_counts: real images of each class that they are mixed with.
+    """
+    if spec.search.searcher != "grid":
+        return {}
+    # It tries all mixes with all images; other searches may never ask for the most. Images that
+    # the default mix alone takes are not among them.
+    mixes = combinations(spec.space, "arm.")
+    most = most_of_each(images_needed(with_config(spec, mix), class_counts) for mix in mixes)
+    return {images_key(config): most for config in combinations(spec.space, "generate.")}
 
 
 def num_trials(spec: TuneSpec) -> int:
@@ -263,28 +288,42 @@ def _with_shard_size(spec: TuneSpec, whole: Source, real: Source) -> TuneSpec:
 
 
 def _datasets(spec: TuneSpec, root: str, whole: Source) -> Iterator[Dataset]:
-    most = most_of_each(_arm_counts(spec, whole.class_counts))
+    """That of the default mix, then those of the space; where any image of it may be needed."""
+    default, *mixes = _arm_counts(spec, whole.class_counts)
+    most, own = most_of_each(mixes), None
+    if any(default.values()):
+        own = _resolved(spec, {}, default)
+        yield _dataset(root, {}, own)
     if not any(most.values()):
         return
-    for config in [{}, *combinations(spec.space, "generate.")]:
-        configured = with_config(spec, config)
-        try:
-            resolved = resolve(images_spec(configured, most))
-        except SpecError as error:
-            said = f" ({in_words(config)})" if config else ""
-            raise SpecError(f"generate{said}: {error}") from None
-        folder = f"{root}/datasets/{resolved.fingerprint}"
-        yield Dataset(resolved.fingerprint, config, resolved, folder)
+    for config in combinations(spec.space, "generate."):
+        resolved = _resolved(spec, config, most)
+        if own is not None and resolved.fingerprint == own.fingerprint:
+            resolved = _resolved(spec, config, most_of_each([most, default]))
+        yield _dataset(root, config, resolved)
 
 
-def _check_bound(spec: TuneSpec, datasets: Mapping[str, Dataset]) -> None:
-    most = sum(dataset.most_images for dataset in datasets.values())
-    if spec.max_images is not None and most > spec.max_images:
+def _dataset(root: str, config: Config, resolved: Resolved) -> Dataset:
+    folder = f"{root}/datasets/{resolved.fingerprint}"
+    return Dataset(resolved.fingerprint, config, resolved, folder)
+
+
+def _resolved(spec: TuneSpec, config: Config, counts: Mapping[str, int]) -> Resolved:
+    try:
+        return resolve(images_spec(with_config(spec, config), counts))
+    except SpecError as error:
+        said = f" ({in_words(config)})" if config else ""
+        raise SpecError(f"generate{said}: {error}") from None
+
+
+def _check_bound(prepared: Prepared) -> None:
+    bound, most = prepared.spec.max_images, prepared.most_images
+    if bound is not None and most > bound:
         each = "; ".join(
             f"{in_words(dataset.config) or 'the default'}: {dataset.most_images:,}"
-            for dataset in datasets.values()
+            for dataset in prepared.datasets.values()
         )
         raise SpecError(
-            f"max_images: is {spec.max_images:,}, but the search may draw {most:,} images "
+            f"max_images: is {bound:,}, but the search may draw {most:,} images "
             f"({each}); try fewer settings of the images, or a smaller mix"
         )

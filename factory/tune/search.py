@@ -35,7 +35,7 @@ from factory.tune.point import (
     images_spec,
     most_of_each,
 )
-from factory.tune.prepare import Prepared, images_key, num_trials
+from factory.tune.prepare import Prepared, images_ahead, images_key, num_trials
 from factory.tune.report import Tried
 from factory.tune.searchers import (
     DONE,
@@ -47,7 +47,7 @@ from factory.tune.searchers import (
     scheduler,
     search_algorithm,
 )
-from factory.tune.space import Config, combinations, decode, in_words, with_config
+from factory.tune.space import Config, decode, in_words, with_config
 from factory.tune.trial import Progress, Score, prepare_trial
 
 _LOG = logging.getLogger(__name__)
@@ -104,9 +104,9 @@ class Shared:
     """Real images of each class that the search trains with."""
     folders: dict[str, str]
     """`images_key` of a configuration -> root of its images."""
-    ahead: dict[str, int]
-    """Images of each class that are made at once of every dataset, since they will all be needed:
-    a pool of actors may take longer to start than a trial to train."""
+    ahead: dict[str, dict[str, int]]
+    """`images_key` of a configuration -> images of each class that are made at once, since they
+    will all be needed: a pool of actors may take longer to start than a trial to train."""
     maker: Any
     """Handle of the `_Maker`."""
     train: Train
@@ -122,10 +122,10 @@ class Shared:
         needed = images_needed(spec, class_counts)
         if not needed:
             return None
-        folder = self.folders[images_key(config)]
-        asked = images_spec(spec, most_of_each([needed, self.ahead]))
-        ray.get(self.maker.make.remote(asked.model_dump_json(), folder))
-        return folder
+        key = images_key(config)
+        asked = images_spec(spec, most_of_each([needed, self.ahead.get(key, {})]))
+        ray.get(self.maker.make.remote(asked.model_dump_json(), self.folders[key]))
+        return self.folders[key]
 
 
 def share(prepared: Prepared, make: Make, train: Train) -> Shared:
@@ -147,12 +147,16 @@ def share(prepared: Prepared, make: Make, train: Train) -> Shared:
     }
     maker = ray.remote(num_cpus=0)(_Maker).remote(make)
     data = [ray.put(prepared.data)]
-    spec, counts, ahead = prepared.spec, prepared.data.real.class_counts, {}
-    if spec.search.searcher == "grid":
-        # It tries all mixes with all images; other searches may never ask for the most.
-        mixes = combinations(spec.space, "arm.")
-        ahead = most_of_each(images_needed(with_config(spec, mix), counts) for mix in mixes)
-    return Shared(spec, prepared.root, data, counts, folders, ahead, maker, train)
+    return Shared(
+        spec=prepared.spec,
+        root=prepared.root,
+        data=data,
+        class_counts=prepared.data.real.class_counts,
+        folders=folders,
+        ahead=images_ahead(prepared.spec, prepared.data.real.class_counts),
+        maker=maker,
+        train=train,
+    )
 
 
 def search(prepared: Prepared, shared: Shared) -> tuple[list[Tried], dict[str, str]]:

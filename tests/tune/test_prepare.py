@@ -7,7 +7,7 @@ import pytest
 from factory.records import chain_trained_on
 from factory.spec import SpecError
 from factory.tune.point import images_needed, images_spec
-from factory.tune.prepare import dry_run, prepare
+from factory.tune.prepare import dry_run, images_ahead, images_key, prepare
 from factory.tune.space import combinations, with_config
 from tests.conftest import save_tiny_model
 from tests.striped import CLASS_NAMES, write_source
@@ -108,6 +108,29 @@ def test_bound_on_images_names_what_would_be_drawn(striped_search, tmp_path):
     assert "600 images" in message
     assert "guidance_scale 2: 300" in message
     prepare(striped_search(max_images=600), str(tmp_path))
+
+
+def test_a_default_outside_of_the_space_counts_with_its_own_mix(striped_search, tmp_path):
+    # 50 real images of each of 3 classes; the default takes as many synthetic ones.
+    space = {GUIDANCE: [2.0, 3.0], "arm.mix.multiplier": [3.0, 4.0]}
+    prepared = prepare(striped_search(space=space, max_images=150 + 2 * 600), str(tmp_path))
+    assert prepared.dataset_of({}).most_images == 150
+    assert prepared.dataset_of({GUIDANCE: 2.0}).most_images == 600
+    assert dry_run(prepared).most_images == 150 + 2 * 600
+    counts = prepared.data.real.class_counts
+    assert images_ahead(prepared.spec, counts) == {
+        images_key({GUIDANCE: guidance}): dict.fromkeys(CLASS_NAMES, 4 * 30)
+        for guidance in (2.0, 3.0)
+    }
+
+
+def test_a_search_draws_no_more_datasets_than_it_has_trials(striped_search, tmp_path):
+    space = {GUIDANCE: [1.0, 2.0, 3.0, 4.0], "arm.mix.multiplier": [1.0, 2.0]}
+    search = {"searcher": "random", "num_trials": 2}
+    # The default's guidance is 1, and the trials may have others.
+    prepare(striped_search(space=space, search=search, max_images=900), str(tmp_path / "root"))
+    spec = striped_search(space=space, search=search, max_images=899)
+    assert "may draw 900" in refused(spec, tmp_path)
 
 
 def test_guidance_of_a_model_without_it_is_refused(striped_search, tmp_path):
