@@ -128,7 +128,8 @@ def final_spec(
 ) -> ClassifySpec:
     """The comparison of the chosen mix with real images alone and with the default mix.
 
-    All have the chosen network and training; their seeds are not those of the search.
+    All have the chosen network, training and augmentation, but for the default mix where the spec
+    gives it an augmentation of its own; their seeds are not those of the search.
     """
     spec, configured = prepared.spec, with_config(prepared.spec, chosen)
     mixes = {CHOSEN_ARM: configured.arm, DEFAULT_ARM: spec.arm}
@@ -146,7 +147,7 @@ def final_spec(
         test=spec.test,
         # A mix that may hold synthetic images wants a source of them, even where it takes none.
         synthetic=sources or {"none": synthetic_source(spec, "out")},
-        arms={REAL_ARM: Arm(mix=RealMix()), **arms},
+        arms={REAL_ARM: Arm(mix=RealMix(), augmentation=configured.arm.augmentation), **arms},
         classifier=configured.classifier,
         training=configured.training,
         seed=spec.seed + 1,

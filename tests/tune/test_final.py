@@ -6,7 +6,8 @@ from factory.classify.compare import make_report
 from factory.classify.prepare import Prepared
 from factory.classify.train import TrainingFailed
 from factory.spec import JobError
-from factory.tune.final import choose, final_of
+from factory.tune.final import choose, final_of, final_spec
+from factory.tune.prepare import prepare
 from factory.tune.results import CHOSEN_ARM, DEFAULT_ARM, REAL_ARM
 from tests.classify.comparisons import ARMS, fake_comparison, put_trial
 from tests.tune.searches import RATIO, fake_confirmed, fake_report
@@ -26,6 +27,15 @@ def final_without(root, *arms):
             put_trial(lacking, arm, trial, 2.0)
     report = make_report(lacking, zero_shot=None, made=6, failures=FAILURES, seconds=1)
     return final_of(lacking, report, None)
+
+
+def test_real_images_alone_are_augmented_as_the_chosen_mix_is(striped_search, tmp_path):
+    space = {"arm.augmentation": ["flip", "crop"]}
+    prepared = prepare(striped_search(space=space), str(tmp_path))
+    chosen = {"arm.augmentation": "flip"}
+    spec = final_spec(prepared, chosen, {CHOSEN_ARM: "images", DEFAULT_ARM: "images"})
+    used = {name: arm.augmentation for name, arm in spec.arms.items()}
+    assert used == {REAL_ARM: "flip", CHOSEN_ARM: "flip", DEFAULT_ARM: None}
 
 
 def test_a_whole_comparison_has_both_verdicts(tmp_path):
