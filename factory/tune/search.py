@@ -210,7 +210,7 @@ def _new_tuner(prepared: Prepared, trainable: Any, path: str, name: str) -> tune
             reuse_actors=True,
         ),
         run_config=tune.RunConfig(
-            name=name, storage_path=path, verbose=0, callbacks=[_Log(num_trials(spec))]
+            name=name, storage_path=path, verbose=0, callbacks=[_Log(spec)]
         ),
     )
 
@@ -225,8 +225,8 @@ def _folder_name(trial: TuneTrial) -> str:
 class _Log(tune.Callback):
     """A line for every trial that ends."""
 
-    def __init__(self, num_trials: int) -> None:
-        self._num_trials = num_trials
+    def __init__(self, spec: TuneSpec) -> None:
+        self._spec = spec
 
     def on_trial_complete(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
@@ -238,9 +238,9 @@ class _Log(tune.Callback):
         _LOG.info(
             "%d of %d configurations: %.2f %% on the validation images (%s%s)",
             done,
-            self._num_trials,
+            num_trials(self._spec),
             100 * last[METRIC],
-            in_words(last["tried"]),
+            in_words(decode(self._spec.space, trial.config)),
             stopped,
         )
 
@@ -257,14 +257,12 @@ def _try(drawn: dict[str, Any], shared: Shared) -> None:
                 if isinstance(row, Score):
                     scores.append(row)
                 elif spec.search.scheduler != "none":
-                    progress = {METRIC: row.accuracy, TIME: row.percent, SECONDS: row.seconds}
                     # Here a trial that the scheduler stops ends, by SystemExit.
-                    tune.report({**progress, "tried": config})
+                    tune.report({METRIC: row.accuracy, TIME: row.percent, SECONDS: row.seconds})
     accuracy = sum(score.accuracy for score in scores) / len(scores)
     seconds = sum(score.seconds for score in scores)
     rows = [score._asdict() for score in scores]
-    result = {METRIC: accuracy, TIME: DONE, SECONDS: seconds, "tried": config}
-    tune.report({**result, "scores": rows})
+    tune.report({METRIC: accuracy, TIME: DONE, SECONDS: seconds, "scores": rows})
 
 
 def _follow(

@@ -3,9 +3,10 @@
 import time
 
 import pytest
+from ray.tune.experiment import Trial as TuneTrial
 
 from factory.tune.prepare import prepare
-from factory.tune.search import make_images, search, share
+from factory.tune.search import _Log, make_images, search, share
 from factory.tune.trial import Progress, Score, train
 from tests.tune import planted
 
@@ -23,6 +24,17 @@ def searched(spec, root, make=make_images, train=train):
     """What a search tried, and what failed."""
     prepared = prepare(spec, str(root))
     return search(prepared, share(prepared, make, train))
+
+
+def test_the_line_of_a_trial_needs_no_more_than_ray_train_reports(striped_search, caplog):
+    spec = striped_search(space=RATES, search=ASHA)
+    trial = TuneTrial("trial", stub=True, config={"training.learning_rate": 1e-9})
+    # `TuneReportCallback` hands on what the workers report.
+    trial.run_metadata.last_result = {"percent": 50, "accuracy": 0.25}
+    with caplog.at_level("INFO"):
+        _Log(spec).on_trial_complete(1, [trial], trial)
+    assert "1 of 5 configurations: 25.00 %" in caplog.text
+    assert "learning_rate 1e-09, stopped at 50 %" in caplog.text
 
 
 def train_for_ever_unless_stopped(spec, root, data, images, seed):
