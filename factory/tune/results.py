@@ -35,7 +35,7 @@ class TrialResult(Frozen):
     """Real images in its mix; 0 where it was stopped."""
     num_synthetic: int
     training_seconds: float
-    """Of all its trainings, on their device."""
+    """Device time of all its trainings, that of their workers added up."""
     drawing_seconds: float
     """Device time of its synthetic images, as if it had had them drawn for itself."""
     cost: float | None

@@ -209,9 +209,7 @@ def _new_tuner(prepared: Prepared, trainable: Any, path: str, name: str) -> tune
             trial_dirname_creator=_folder_name,
             reuse_actors=True,
         ),
-        run_config=tune.RunConfig(
-            name=name, storage_path=path, verbose=0, callbacks=[_Log(spec)]
-        ),
+        run_config=tune.RunConfig(name=name, storage_path=path, verbose=0, callbacks=[_Log(spec)]),
     )
 
 

@@ -22,7 +22,7 @@ class Progress(NamedTuple):
     accuracy: float
     """Share of the validation images that it is right on."""
     seconds: float
-    """Since its start."""
+    """Device time since its start."""
 
 
 class Score(NamedTuple):
@@ -31,7 +31,7 @@ class Score(NamedTuple):
     accuracy: float
     """Share of the validation images that it is right on."""
     seconds: float
-    """On its device."""
+    """Device time: of all its workers together."""
     fingerprint: str
     """Names all that it depends on, but the seed."""
     num_real: int
@@ -52,22 +52,23 @@ class Prepared(NamedTuple):
         mixed = self.arm.mixed
         return Score(
             accuracy=record.top1,
-            seconds=record.seconds,
+            seconds=record.seconds * self.comparison.num_workers,
             fingerprint=record.fingerprint,
             num_real=len(mixed.real),
             num_synthetic=len(mixed.synthetic),
         )
 
     def progress(self, epoch: Epoch, seconds: float) -> Progress:
-        """How far a training is at the end of an epoch, so many seconds after its start."""
+        """How far a training is at the end of an epoch, for which it took so many seconds."""
         assert epoch.validation_accuracy is not None
         return Progress(100 * epoch.step // self.arm.num_steps, epoch.validation_accuracy, seconds)
 
     def replay(self, record: TrialRecord) -> Iterator[Progress | Score]:
         """What the training of a record said while it ran: the others are compared with that."""
+        score = self.score(record)
         for epoch in record.history:
-            yield self.progress(epoch, record.seconds * epoch.step / record.num_steps)
-        yield self.score(record)
+            yield self.progress(epoch, score.seconds * epoch.step / record.num_steps)
+        yield score
 
     def recorded(self, seed: int) -> TrialRecord | None:
         """The record of the training with this seed, if it is done."""
