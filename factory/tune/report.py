@@ -107,6 +107,7 @@ def make_report(
     final: Final,
     *,
     failures: dict[str, str],
+    num_there: int,
     num_drawn: int,
     seconds: float,
 ) -> TuneReport:
@@ -119,6 +120,7 @@ def make_report(
         retrained: scores of all trainings of the confirmation.
         final: the chosen mix on the test images.
         failures: configuration -> why it could not be trained.
+        num_there: images that lay there before this run.
         num_drawn: images that this run drew.
         seconds: wall-clock time of this run.
     """
@@ -161,6 +163,7 @@ def make_report(
         datasets=datasets,
         num_images=sum(dataset.num_images for dataset in datasets),
         num_images_asked=sum(trial.num_synthetic for trial in trials),
+        num_there=num_there,
         num_drawn=num_drawn,
         training_seconds=round(training_seconds, 1),
         drawing_seconds=round(drawing_seconds, 1),

@@ -123,8 +123,10 @@ class TuneReport(Frozen):
     """Images in all datasets together."""
     num_images_asked: int
     """Sum over trials of the images that they took."""
+    num_there: int
+    """Images of all datasets that lay there before this run."""
     num_drawn: int
-    """Images that this run drew."""
+    """Images that this run drew; where the process that counts them was lost, since then."""
     training_seconds: float
     """Device time of the search's and the confirmation's trainings."""
     drawing_seconds: float

@@ -14,7 +14,7 @@ from factory.store import Store
 from factory.tune.final import Final, choose, compare_chosen, named_mixes
 from factory.tune.pages import report_html
 from factory.tune.pictures import draw_pictures
-from factory.tune.prepare import Prepared
+from factory.tune.prepare import Prepared, count_images
 from factory.tune.report import Tried, best_of, confirmed_trials, make_report
 from factory.tune.results import ConfirmedTrial, TuneReport
 from factory.tune.search import Shared, make_images, reason_of, search, share, train_again
@@ -42,6 +42,7 @@ def run(prepared: Prepared, address: str | None = None) -> TuneReport:
     store, spec = Store(prepared.root), prepared.spec
     store.check_makeable()
     num_bytes = prepared.whole.images.nbytes + prepared.data.validation.images.nbytes
+    num_there = sum(count_images(dataset) for dataset in prepared.datasets.values())
     with connect(address, object_store_bytes=int(_STORE_MARGIN * num_bytes)):
         # Said once, and not by every training after its images were drawn.
         ActorShape(spec.resources, threads=spec.threads).group(spec.num_workers)
@@ -61,6 +62,7 @@ def run(prepared: Prepared, address: str | None = None) -> TuneReport:
         retrained,
         final,
         failures=failures | failed,
+        num_there=num_there,
         num_drawn=drawn,
         seconds=time.monotonic() - started,
     )

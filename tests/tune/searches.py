@@ -180,6 +180,7 @@ def fake_report(
         datasets=datasets,
         num_images=NUM_IMAGES * len(datasets),
         num_images_asked=sum(trial.num_synthetic for trial in trials),
+        num_there=0,
         num_drawn=NUM_IMAGES * len(datasets),
         training_seconds=training,
         drawing_seconds=drawing,

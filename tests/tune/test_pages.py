@@ -175,11 +175,24 @@ def test_images_that_trials_took_are_told_from_those_that_were_drawn(saved, page
     assert sum(int(row["Trials that took some"]) for row in rows) == len(report.trials)
 
 
-def test_images_that_were_drawn_anew_are_not_hidden():
-    report = fake_report().model_copy(update={"num_drawn": 20_001})
-    text = page_of(report).text
-    assert "This run drew 20,001" in text
-    assert "no image was made twice" not in text
+@pytest.mark.parametrize(
+    ("there", "drawn", "said"),
+    [
+        (0, 14_000, "no image was made twice"),
+        (0, 14_500, "which drew 14,500, 500 of them anew"),
+        (14_000, 0, "14,000 of them lay there before this run, which drew 0."),
+        (6_000, 8_000, "6,000 of them lay there before this run, which drew 8,000."),
+        # As many as there are in all, but some of them for the second time.
+        (6_000, 14_000, "which drew 14,000, 6,000 of them anew"),
+    ],
+)
+def test_images_are_said_to_be_made_once_only_where_that_is_known(there, drawn, said):
+    report = fake_report()
+    assert report.num_images == 14_000
+    changed = report.model_copy(update={"num_there": there, "num_drawn": drawn})
+    text = page_of(changed).text
+    assert said in text
+    assert ("no image was made twice" in text) == (not there and drawn == 14_000)
 
 
 def test_fresh_scores_stand_beside_those_of_the_search(saved, page):
