@@ -169,7 +169,8 @@ class Store:
             for one in dead:
                 with suppress(FileNotFoundError):
                     self._fs.abort_mpu(bucket, one["Key"], one["UploadId"])
-        except PermissionError as error:
+        except _client_errors(self.url) as error:
+            # Compatible stores may not know the question, and the work is done without an answer.
             _LOG.warning(
                 "root %s: cannot look for dead uploads (%s); allow s3:ListBucketMultipartUploads "
                 "and s3:AbortMultipartUpload, or let a lifecycle rule of the bucket abort them",

@@ -11,6 +11,7 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_ba
 from s3fs import S3FileSystem
 from werkzeug.serving import make_server
 
+from factory import store as store_module
 from factory.spec import SpecError
 from factory.store import INCOMING, Store
 
@@ -278,6 +279,22 @@ def test_a_role_that_may_not_list_uploads_ends_no_run(faulty, s3_bucket, tmp_pat
     faulty.status, faulty.code = "403 Forbidden", "AccessDenied"
     assert Store(f"{s3_bucket}/{tmp_path.name}").abort_uploads() == []
     assert faulty.times == 0
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [("501 Not Implemented", "NotImplemented"), ("400 Bad Request", "InvalidRequest")],
+)
+def test_a_store_that_cannot_list_uploads_ends_no_run(faulty, s3_bucket, tmp_path, status, code):
+    faulty.method, faulty.query, faulty.times = "GET", "uploads", 100
+    faulty.status, faulty.code = status, code
+    assert Store(f"{s3_bucket}/{tmp_path.name}").abort_uploads() == []
+
+
+def test_a_store_that_is_away_when_uploads_are_listed_ends_no_run(faulty, s3_bucket, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setattr(store_module, "_S3_TRIES", 1)
+    assert Store(f"{s3_bucket}/away").abort_uploads() == []
 
 
 def test_only_s3_keeps_dead_uploads(tmp_path):
