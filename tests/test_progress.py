@@ -2,6 +2,7 @@
 
 import io
 import sys
+import time
 
 import pytest
 
@@ -70,6 +71,23 @@ def test_the_end_is_told_however_soon_it_comes(lines):
     count([(0.1, 5), (0.1, 5)], 10)
     assert len(lines()) == 2
     assert lines()[-1].startswith("10 of 10 images")
+
+
+def test_a_line_comes_though_no_result_does(lines):
+    def until(count):
+        end = time.monotonic() + 60
+        while len(lines()) < count and time.monotonic() < end:
+            time.sleep(0.01)
+
+    clock = Clock()
+    with Progress(num_images=1_000, clock=clock, silent_seconds=0.01) as progress:
+        clock.now += 40
+        until(2)
+        progress.add(100)
+        clock.now += 40
+        until(len(lines()) + 1)
+    assert lines()[1] == "0 of 1,000 images, 40 s gone"
+    assert lines()[-1] == "100 of 1,000 images, 1 min 20 s gone"
 
 
 def test_a_bar_forgets_the_start_too(monkeypatch):
