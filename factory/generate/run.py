@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from functools import cache
 from itertools import islice
+from typing import Any, NamedTuple
 
 import ray.util
 from ray.util.metrics import Counter as MetricCounter
@@ -64,11 +65,11 @@ class GenerateReport(Frozen):
     rejected: dict[str, dict[str, int]]
     """Class (or "any", where a labeller finds it) -> reason -> candidates rejected."""
     made: int
-    """Shards made by this run."""
+    """Shards made by this run; one whose actor died before it could say so is not among them."""
     images_made: int
     """Images in these."""
     skipped: int
-    """Shards that were there."""
+    """Shards that were there, or came from another driver meanwhile."""
     missing: list[int]
     """Planned shards without a record (at most 100 are named); empty if all went well."""
     failures: list[Failure]
@@ -80,6 +81,14 @@ class GenerateReport(Frozen):
     images_per_second: float
     """Images made by this run over its wall-clock time, Ray's start included."""
     contact_sheet: str | None
+
+
+class _Work(NamedTuple):
+    """What the actors of a run say."""
+
+    made: int
+    images_made: int
+    failures: list[Failure]
 
 
 class _Metrics:
@@ -124,18 +133,19 @@ class _ShardActor:
         self._make = MakeShard(resolved, root, load, shown)
         self._metrics = _Metrics(resolved.spec.name)
 
-    def __call__(self, row: dict[str, int]) -> dict[str, str]:
+    def __call__(self, row: dict[str, int]) -> dict[str, Any]:
         """A row with the shard's number -> a row with its record, or with its failure."""
         shard = int(row["shard"])
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                return {"record": self._recorded(shard).model_dump_json(), "failure": ""}
+                record = self._recorded(shard).model_dump_json()
+                return {"record": record, "is_own": self._make.own is not None, "failure": ""}
             except Exception as error:  # noqa: BLE001 - the one place: a failure becomes a row
                 if attempt == ATTEMPTS or isinstance(error, _NO_USE):
                     return self._given_up(_failure(shard, error))
         raise AssertionError("unreachable")
 
-    def give_up(self, row: dict[str, int], error: str) -> dict[str, str]:
+    def give_up(self, row: dict[str, int], error: str) -> dict[str, Any]:
         """The row of a shard in which processes keep dying."""
         return self._given_up(_failed(int(row["shard"]), error))
 
@@ -146,9 +156,9 @@ class _ShardActor:
             self._metrics.add(record, seconds_loading=self._make.seconds_loading - before)
         return record
 
-    def _given_up(self, failure: Failure) -> dict[str, str]:
+    def _given_up(self, failure: Failure) -> dict[str, Any]:
         self._metrics.add_failure()
-        return {"record": "", "failure": failure.model_dump_json()}
+        return {"record": "", "is_own": False, "failure": failure.model_dump_json()}
 
 
 def _failure(shard: int, error: Exception) -> Failure:
@@ -184,15 +194,13 @@ def run(
     # A cluster that does not answer is found out before the root is claimed.
     with connect(address) if prepared.num_pending else nullcontext():
         opened, mended = open_root(prepared)
-        failures = _make_pending(opened, load)
+        work = _make_pending(opened, load)
     after = Prepared(opened.resolved, store, take_inventory(store, opened.resolved.fingerprint))
     most = opened.resolved.plan.largest_quota
     swept = sweep(store, after.inventory, most=most) + store.abort_uploads()
     seconds = time.monotonic() - started
     records = after.inventory.records
-    before = opened.inventory.records
-    made = [record for shard, record in records.items() if record != before.get(shard)]
-    images_made = sum(record.num_samples for record in made)
+    is_changed = records != opened.inventory.records
     report = GenerateReport(
         root=store.url,
         fingerprint=opened.resolved.fingerprint,
@@ -202,39 +210,41 @@ def run(
         class_counts=_class_counts(after),
         num_candidates=sum(record.num_candidates for record in records.values()),
         rejected=_rejected(after),
-        made=len(made),
-        images_made=images_made,
-        skipped=len(opened.done()),
+        made=work.made,
+        images_made=work.images_made,
+        skipped=len(after.done()) - work.made,
         missing=list(islice(after.pending(), MISSING_NAMED)),
-        failures=failures,
+        failures=work.failures,
         mended=mended,
         swept=len(swept),
         seconds=round(seconds, 1),
-        images_per_second=round(images_made / seconds, 2),
-        contact_sheet=save_contact_sheet(store, records, anew=bool(made)),
+        images_per_second=round(work.images_made / seconds, 2),
+        contact_sheet=save_contact_sheet(store, records, anew=is_changed),
     )
     # A look at a part of a root leaves the report of the whole as it is.
-    if made or mended or swept or not store.exists("report.json"):
+    if is_changed or mended or swept or not store.exists("report.json"):
         store.put("report.json", report.model_dump_json(indent=1).encode())
     return report
 
 
-def _make_pending(opened: Prepared, load: Load) -> list[Failure]:
+def _make_pending(opened: Prepared, load: Load) -> _Work:
     num_pending = opened.num_pending
     if not num_pending:
         plan = opened.resolved.plan
         _LOG.info(
             "nothing to make: all %d shards (%d images) are there", plan.num_shards, plan.num_images
         )
-        return []
+        return _Work(0, 0, [])
     failures: list[Failure] = []
-    num_made = 0
+    own: list[int] = []
+    num_recorded = 0
     num_done = opened.resolved.plan.num_images - opened.num_images_pending
     _tell_done(opened, num_done)
     with opened.store.shown() as shown, Progress(num_images=opened.num_images_pending) as progress:
-        for result in _results(opened, load, shown):
+        for result, is_own in _results(opened, load, shown):
             if isinstance(result, ShardRecord):
-                num_made += 1
+                num_recorded += 1
+                own += [result.num_samples] if is_own else []
                 progress.add(result.num_samples)
                 num_done += result.num_samples
                 _tell_done(opened, num_done)
@@ -244,10 +254,10 @@ def _make_pending(opened: Prepared, load: Load) -> list[Failure]:
             if result.ends_run:
                 _LOG.error("its machine would fail every shard: stopping")
                 break
-            if not num_made and len(failures) >= min(HOPELESS_AFTER, num_pending):
+            if not num_recorded and len(failures) >= min(HOPELESS_AFTER, num_pending):
                 _LOG.error("the first %d shards all failed: stopping", len(failures))
                 break
-    return failures
+    return _Work(len(own), sum(own), failures)
 
 
 def _tell_done(opened: Prepared, num_images: int) -> None:
@@ -263,7 +273,10 @@ def _gauge(name: str, description: str) -> Gauge:
     return Gauge(name, description, ("dataset",))
 
 
-def _results(opened: Prepared, load: Load, shown: str | None) -> Iterator[ShardRecord | Failure]:
+def _results(
+    opened: Prepared, load: Load, shown: str | None
+) -> Iterator[tuple[ShardRecord | Failure, bool]]:
+    """What came of each shard, and whether an actor of this run made it."""
     spec = opened.resolved.spec
     results = map_on_actors(
         ({"shard": shard} for shard in opened.pending()),
@@ -274,9 +287,9 @@ def _results(opened: Prepared, load: Load, shown: str | None) -> Iterator[ShardR
     )
     for row in results:
         if row["failure"]:
-            yield Failure.model_validate_json(row["failure"])
+            yield Failure.model_validate_json(row["failure"]), False
         else:
-            yield ShardRecord.model_validate_json(row["record"])
+            yield ShardRecord.model_validate_json(row["record"]), row["is_own"]
 
 
 def _class_counts(prepared: Prepared) -> dict[str, int]:

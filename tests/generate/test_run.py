@@ -79,6 +79,17 @@ def test_growing_and_asking_for_less(ray_cluster, tmp_path, tiny_model, expected
     assert files(tmp_path) == before
 
 
+def test_what_another_driver_makes_meanwhile_does_not_count_as_made(
+    ray_cluster, tmp_path, tiny_model, expected
+):
+    prepared = prepare(small_spec(tiny_model), str(tmp_path))
+    make_dataset(tmp_path, tiny_model, num_images=32)
+    report = stage.run(prepared)
+    assert (report.made, report.images_made, report.skipped) == (1, 8, 2)
+    assert (report.digest, report.num_images) == (expected, 40)
+    assert_clean(tmp_path, report)
+
+
 def test_a_killed_actor_changes_nothing(ray_cluster, tmp_path, tiny_model, expected):
     marker = tmp_path / "killed"
     report = run(tiny_model, tmp_path / "root", load=LoadKiller(marker, batch=4))
