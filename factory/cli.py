@@ -16,6 +16,8 @@ from factory.spec import JobError, SpecError
 # It warns of parts that no job uses, and reads this when it is imported.
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
+_LOG = logging.getLogger(__name__)
+
 DONE, FAILED, WRONG, MISMATCH = 0, 1, 2, 3
 """Exit codes: done; failed; refused before work started; verification found a mismatch."""
 
@@ -72,6 +74,12 @@ def run_job(job: Callable[[], tuple[BaseModel, int]]) -> int:
         return FAILED
     sys.stdout.write(json.dumps(report.model_dump(mode="json"), indent=2) + "\n")
     return code
+
+
+def note_unused_address(address: str | None, why: str) -> None:
+    """Say that `--address`, which every job takes, changes nothing here."""
+    if address is not None:
+        _LOG.info("--address %s: is not used; %s", address, why)
 
 
 def absolute_root(root: str) -> str:

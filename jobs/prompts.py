@@ -1,6 +1,6 @@
 """Let a language model write the prompts of a dataset into a file that people review.
 
-    python jobs/prompts.py [spec.yaml] [key.path=value ...] [--dry-run]
+    python jobs/prompts.py [spec.yaml] [key.path=value ...] [--address ADDR] [--dry-run]
 
 Without arguments: ten prompts for each class of Namburi et al. 2022, as
 specs/prompts_namburi2022.yaml says, into prompts.yaml; `model=FOLDER` takes a text-generation model
@@ -8,7 +8,8 @@ that lies here. A file that is there is never written over; one from the same se
 people have reviewed it.
 
 The file is named in a dataset's spec as generator.prompts.file. No language model runs in
-jobs/generate.py. The report is printed as JSON.
+jobs/generate.py. The report is printed as JSON. --address is taken as by every job, and not used:
+one process writes one file.
 """
 
 import sys
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from factory.cli import DONE, parse_job, run_job
+from factory.cli import DONE, note_unused_address, parse_job, run_job
 from factory.spec import SpecError, WritePromptsSpec, load_spec
 from factory.write_prompts.prepare import dry_run, prepare
 
@@ -29,10 +30,9 @@ def main() -> int:
 
     def job() -> tuple[BaseModel, int]:
         spec = load_spec(WritePromptsSpec, args.spec or DEFAULT, args.overrides)
-        if args.root is not None or args.address is not None:
-            raise SpecError(
-                "--root, --address: one process writes one file, named by `output`; leave them out"
-            )
+        if args.root is not None:
+            raise SpecError(f"--root {args.root}: the file is named by `output`; leave --root out")
+        note_unused_address(args.address, "one process writes one file")
         prepared = prepare(spec)
         if args.dry_run:
             return dry_run(prepared), DONE

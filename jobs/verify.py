@@ -29,7 +29,14 @@ import sys
 
 from pydantic import BaseModel
 
-from factory.cli import DONE, MISMATCH, absolute_root, parse_job, run_job
+from factory.cli import (
+    DONE,
+    MISMATCH,
+    absolute_root,
+    note_unused_address,
+    parse_job,
+    run_job,
+)
 from factory.spec import SpecError, VerifySpec, load_spec
 from factory.spec.verify import VerifyHubSpec
 from factory.verify.prepare import dry_run, prepare
@@ -45,8 +52,8 @@ def main() -> int:
         if args.spec is not None and args.spec.startswith(_HUB):
             return _verify_hub(args)
         spec = load_spec(VerifySpec, args.spec, args.overrides)
-        if spec.only is not None and args.address is not None:
-            raise SpecError("--address: `only` draws on this machine; leave one of the two out")
+        if spec.only is not None:
+            note_unused_address(args.address, "`only` draws on this machine")
         prepared = prepare(spec, absolute_root(args.root or "out"))
         if args.dry_run:
             return dry_run(prepared), DONE
@@ -65,10 +72,9 @@ def main() -> int:
 
 def _verify_hub(args: argparse.Namespace) -> tuple[BaseModel, int]:
     spec = load_spec(VerifyHubSpec, None, args.overrides)
-    if args.dry_run or args.root is not None or args.address is not None:
-        raise SpecError(
-            f"{args.spec}: --root, --address and --dry-run are for roots; leave them out"
-        )
+    if args.dry_run or args.root is not None:
+        raise SpecError(f"{args.spec}: --root and --dry-run are for roots; leave them out")
+    note_unused_address(args.address, "this process looks at the Hub")
     from factory.verify.hub import verify_hub  # the Hub's client: after everything was checked
 
     report = verify_hub(args.spec.removeprefix(_HUB), spec)
