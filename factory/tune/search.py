@@ -15,7 +15,7 @@ os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 
 import ray
 from ray import tune
-from ray.exceptions import RayError, WorkerCrashedError
+from ray.exceptions import NodeDiedError, OutOfMemoryError, RayError, WorkerCrashedError
 from ray.train import TrainingFailedError
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.integration.ray_train import TuneReportCallback
@@ -53,7 +53,9 @@ from factory.tune.trial import Progress, Score, prepare_trial
 _LOG = logging.getLogger(__name__)
 
 ATTEMPTS = 3
-"""Times that a training is begun whose process dies."""
+"""Times that a training or a dataset is begun whose process dies."""
+_LOST = (WorkerCrashedError, NodeDiedError, OutOfMemoryError)
+"""What Ray raises of such a process: by itself, with its machine, or for want of memory."""
 _AHEAD = 2
 """Trials beyond those that can train at once: they wait for their images meanwhile."""
 
@@ -88,7 +90,7 @@ class _Maker:
         self._drawn += self._make(GenerateSpec.model_validate_json(asked), root)
 
     def drawn(self) -> int:
-        """Images drawn so far."""
+        """Images drawn so far, since the process was started the last time."""
         return self._drawn
 
 
@@ -145,7 +147,9 @@ def share(prepared: Prepared, make: Make, train: Train) -> Shared:
         key: prepared.datasets[fingerprint].folder
         for key, fingerprint in prepared.fingerprints.items()
     }
-    maker = ray.remote(num_cpus=0)(_Maker).remote(make)
+    # What is done of a dataset stays, so that a request can be made again.
+    most = ATTEMPTS - 1
+    maker = ray.remote(num_cpus=0, max_restarts=most, max_task_retries=most)(_Maker).remote(make)
     data = [ray.put(prepared.data)]
     return Shared(
         spec=prepared.spec,
@@ -285,7 +289,7 @@ def _follow(
             for row in rows:
                 yield ray.get(row)
             return
-        except WorkerCrashedError:
+        except _LOST:
             if attempt == ATTEMPTS:
                 raise
         finally:

@@ -1,12 +1,16 @@
 """Trials on Ray: stopped, retried, and followed from the first epoch to the score."""
 
+import os
 import time
+from pathlib import Path
 
 import pytest
+from ray.exceptions import NodeDiedError, OutOfMemoryError
 from ray.tune.experiment import Trial as TuneTrial
 
 from factory.tune.prepare import prepare
 from factory.tune.search import _Log, make_images, search, share
+from factory.tune.space import with_config
 from factory.tune.trial import Progress, Score, train
 from tests.tune import planted
 
@@ -15,7 +19,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 REAL = {"mix": {"kind": "real"}, "batches": "joint"}
 """A mix that has no images drawn."""
 LEARNS = 0.05
-RATES = {"training.learning_rate": [LEARNS, 1e-9, 2e-9, 3e-9, 4e-9]}
+RATES = {"training.learning_rate": [LEARNS, 1e-9, 2e-9, 3e-9]}
 """After the first no training learns anything, so `ASHA` stops each at its first look."""
 ASHA = {"scheduler": "asha", "grace": 0.5, "max_concurrent": 1}
 
@@ -33,7 +37,7 @@ def test_the_line_of_a_trial_needs_no_more_than_ray_train_reports(striped_search
     trial.run_metadata.last_result = {"percent": 50, "accuracy": 0.25}
     with caplog.at_level("INFO"):
         _Log(spec).on_trial_complete(1, [trial], trial)
-    assert "1 of 5 configurations: 25.00 %" in caplog.text
+    assert "1 of 4 configurations: 25.00 %" in caplog.text
     assert "learning_rate 1e-09, stopped at 50 %" in caplog.text
 
 
@@ -51,7 +55,7 @@ def test_stopped_trainings_leave_their_cpus_to_others(ray_cluster, striped_searc
     spec = striped_search(arm=REAL, space=RATES, search=ASHA)
     tried, failures = searched(spec, tmp_path, planted.make, train_for_ever_unless_stopped)
     assert not failures
-    assert [bool(trial.scores) for trial in tried] == [True, False, False, False, False]
+    assert [bool(trial.scores) for trial in tried] == [True, False, False, False]
 
 
 @pytest.mark.slow
@@ -64,5 +68,37 @@ def test_a_stopped_training_leaves_no_record(ray_cluster, striped_search, tmp_pa
     )
     tried, failures = searched(spec, tmp_path)
     assert not failures
-    assert [bool(trial.scores) for trial in tried] == [True, False, False, False, False]
+    assert [bool(trial.scores) for trial in tried] == [True, False, False, False]
     assert len(list(tmp_path.glob("search/trials/*.json"))) == 1
+
+
+@pytest.mark.parametrize("lost", [NodeDiedError, OutOfMemoryError])
+def test_a_training_that_loses_its_machine_is_begun_again(
+    ray_cluster, striped_search, tmp_path, lost
+):
+    def train_at_the_second_attempt(spec, root, data, images, seed):
+        begun = Path(root, "begun")
+        yield Progress(50, 0.25, 0.5)
+        if not begun.exists():
+            begun.touch()
+            raise lost("gone")
+        yield Score(0.5, 1.0, "", 90, 0)
+
+    spec = striped_search(arm=REAL, space={"training.learning_rate": [LEARNS]})
+    [trial], failures = searched(spec, tmp_path, planted.make, train_at_the_second_attempt)
+    assert not failures
+    assert trial.accuracy == 0.5
+
+
+def test_images_are_asked_for_again_where_their_maker_dies(ray_cluster, striped_search, tmp_path):
+    def die_at_first(spec, root):
+        begun = tmp_path / "begun"
+        if not begun.exists():
+            begun.touch()
+            os._exit(1)
+        return planted.make(spec, root)
+
+    spec = striped_search(space={"arm.synthetic_ratio": [0.6]})
+    [trial], failures = searched(spec, tmp_path / "root", die_at_first, planted.train)
+    assert not failures
+    assert trial.accuracy == planted.accuracy(with_config(spec, trial.config))
