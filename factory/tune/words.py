@@ -26,7 +26,7 @@ def parameter_in_words(parameter: Parameter) -> str:
 
 
 def default_in_words(spec: TuneSpec, path: str) -> str:
-    """What the default mix has at `path`; empty if it has no such field."""
+    """What the spec has at `path` outside of its space; empty if it has no such field."""
     place: Any = spec.model_dump(mode="json")
     for part in path.split("."):
         if isinstance(place, list) and part.isdecimal() and int(part) < len(place):

@@ -195,6 +195,17 @@ def test_images_are_said_to_be_made_once_only_where_that_is_known(there, drawn, 
     assert ("no image was made twice" in text) == (not there and drawn == 14_000)
 
 
+def test_what_was_chosen_stands_beside_what_the_spec_says(saved, page):
+    _, report = saved
+    rows = {row["Field of the spec"]: row for row in table(page, "Field of the spec")}
+    rate = rows["training.learning_rate"]
+    assert rate["In the spec"] == "0.1"
+    assert rate["Chosen"] == value_in_words(report.chosen["training.learning_rate"])
+    # The default mix is trained with the chosen rate, and not with that of the spec.
+    assert "All were trained with the chosen network and training" in page.text
+    assert "In the default mix" not in page.text
+
+
 def test_fresh_scores_stand_beside_those_of_the_search(saved, page):
     _, report = saved
     searched = {trial.number: trial.accuracy for trial in report.trials}
