@@ -12,10 +12,15 @@ from factory.spec.resources import Resources
 from factory.spec.source import SourceSpec
 
 _SECTIONS = ("generate", "arm", "training", "classifier")
-_NOT_SEARCHED = (
-    *("generate.num_images", "generate.images_per_class", "generate.resources"),
-    *("generate.preview", "generate.recheck", "generate.shard_size"),
-)
+_NUMBERS = ("generate.num_images", "generate.images_per_class", "generate.reconstruct.passes")
+_NOT_SEARCHED = {
+    **dict.fromkeys(_NUMBERS, "but the mix decides how many images there are"),
+    "generate.shard_size": "which a larger dataset must share with a smaller one",
+    **dict.fromkeys(
+        ("generate.resources", "generate.preview", "generate.recheck"), "which changes no image"
+    ),
+}
+"""Path -> why it is not searched."""
 _TAGS = ("<list>", "<range>")
 
 
@@ -184,11 +189,12 @@ class TuneSpec(Frozen):
                     f"space holds {path!r}; a path begins with one of {', '.join(_SECTIONS)} and "
                     "names a field in it, e.g. generate.generator.guidance_scale"
                 )
-            if path.startswith(_NOT_SEARCHED):
-                raise ValueError(
-                    f"space holds {path}, which changes no image; how many images there are "
-                    "follows from the mix, e.g. arm.mix.multiplier"
-                )
+            for prefix, reason in _NOT_SEARCHED.items():
+                if path.startswith(prefix):
+                    raise ValueError(
+                        f"space holds {path}, {reason}; leave it out, and search the mix for other "
+                        "numbers of images, e.g. arm.mix.multiplier"
+                    )
             inner = [other for other in self.space if other.startswith(f"{path}.")]
             if inner:
                 raise ValueError(f"space holds {path} and {inner} within it; give one of the two")

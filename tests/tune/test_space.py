@@ -100,7 +100,9 @@ def test_what_is_no_field_or_no_value_of_it_is_refused(space, named):
     [
         ({"space": {"real.num_images": [1]}}, ["real.num_images", "generate, arm"]),
         ({"space": {"arm": [1]}}, ["'arm'", "names a field"]),
-        ({"space": {"generate.num_images": [1]}}, ["generate.num_images", "follows from the mix"]),
+        ({"space": {"generate.num_images": [1]}}, ["generate.num_images", "mix decides"]),
+        ({"space": {"generate.reconstruct.passes": [1, 2]}}, ["passes", "mix decides"]),
+        ({"space": {"generate.shard_size": [10]}}, ["generate.shard_size", "larger dataset"]),
         ({"space": {"arm.mix": [1], "arm.mix.multiplier": [1]}}, ["arm.mix", "within it"]),
         ({"space": {}}, ["space"]),
         ({"space": {RATIO: []}}, [RATIO, "at least 1"]),
