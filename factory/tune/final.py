@@ -12,6 +12,7 @@ from factory.classify.prepare import prepare as prepare_comparison
 from factory.classify.results import ClassifyReport, Verdict
 from factory.classify.run import run as run_comparison
 from factory.classify.train import TrainingFailed
+from factory.seeds import hash_seed
 from factory.spec import Arm, ClassifySpec, JobError, RealMix
 from factory.store import Store
 from factory.tune.point import images_needed, images_spec, synthetic_source
@@ -150,7 +151,7 @@ def final_spec(
         arms={REAL_ARM: Arm(mix=RealMix(), augmentation=configured.arm.augmentation), **arms},
         classifier=configured.classifier,
         training=configured.training,
-        seed=spec.seed + 1,
+        seed=hash_seed(spec.seed, "final"),
         num_seeds=spec.num_seeds,
         confidence=spec.confidence,
         threads=spec.threads,

@@ -38,6 +38,13 @@ def test_real_images_alone_are_augmented_as_the_chosen_mix_is(striped_search, tm
     assert used == {REAL_ARM: "flip", CHOSEN_ARM: "flip", DEFAULT_ARM: None}
 
 
+def test_final_trainings_share_no_seed_with_a_search_of_the_next_seed(striped_search, tmp_path):
+    space = {"arm.mix.multiplier": [1.0]}
+    prepared = prepare(striped_search(space=space, seed=4), str(tmp_path))
+    spec = final_spec(prepared, {}, {CHOSEN_ARM: "images", DEFAULT_ARM: "images"})
+    assert spec.seed not in (4, 5)
+
+
 def test_a_whole_comparison_has_both_verdicts(tmp_path):
     final = final_without(tmp_path)
     assert final.against_default is not None
