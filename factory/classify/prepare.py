@@ -15,7 +15,7 @@ from factory.classify.schedule import images_per_step
 from factory.classify.weights import pin_weights
 from factory.classify.words import mix_in_words
 from factory.records import refuse_dataset
-from factory.sources.mix import synthetic_needed
+from factory.sources.mix import most_of_each, synthetic_needed
 from factory.sources.named import fit_named, open_named
 from factory.sources.source import Source
 from factory.sources.summary import summarize
@@ -132,8 +132,7 @@ def _open_synthetic(spec: ClassifySpec, real: Source) -> dict[str, Source]:
         needed = synthetic_needed(arm.mix, real.class_counts)
         key = synthetic_name(spec, arm, needed)
         if key is not None:
-            before = most.get(key, {})
-            most[key] = {name: max(n, before.get(name, 0)) for name, n in needed.items()}
+            most[key] = most_of_each([needed, most.get(key, {})])
     opened = {}
     for key, counts in most.items():
         field = f"synthetic.{key}"

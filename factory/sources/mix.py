@@ -3,7 +3,7 @@
 A fraction of a class is rounded with Python's `round`: to the nearest, halves to even.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -59,6 +59,14 @@ def synthetic_needed(mix: Mix, class_counts: Mapping[str, int]) -> dict[str, int
         SpecError: if the mix names unknown classes, or classes that hold more than it allows.
     """
     return {name: need.synthetic for name, need in _needed(mix, class_counts).items()}
+
+
+def most_of_each(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """The largest number of each class."""
+    most: dict[str, int] = {}
+    for own in counts:
+        most |= {name: max(count, most.get(name, 0)) for name, count in own.items()}
+    return most
 
 
 def mix_sources(

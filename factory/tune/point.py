@@ -1,6 +1,6 @@
 """What a configuration of a search asks of the stages: which images, and which training."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from factory.classify.arms import Sources
@@ -39,14 +39,6 @@ def images_needed(spec: TuneSpec, class_counts: Mapping[str, int]) -> dict[str, 
     """
     needed = synthetic_needed(spec.arm.mix, class_counts)
     return needed if any(needed.values()) else {}
-
-
-def most_of_each(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    """The largest number of each class."""
-    most: dict[str, int] = {}
-    for own in counts:
-        most |= {name: max(count, most.get(name, 0)) for name, count in own.items()}
-    return most
 
 
 def images_spec(spec: TuneSpec, needed: Mapping[str, int]) -> GenerateSpec:

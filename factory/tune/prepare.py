@@ -11,6 +11,7 @@ from factory.classify.leakage import MOST_OVERLAP, count_common, count_overlap, 
 from factory.classify.weights import pin_weights
 from factory.records import refuse_dataset, take_inventory
 from factory.resolve import Resolved, resolve
+from factory.sources.mix import most_of_each
 from factory.sources.named import fit_named, open_named
 from factory.sources.source import Source
 from factory.sources.summary import SourceSummary, summarize
@@ -22,7 +23,6 @@ from factory.tune.point import (
     as_comparison,
     images_needed,
     images_spec,
-    most_of_each,
 )
 from factory.tune.space import Config, check_space, combinations, in_words, values, with_config
 

@@ -25,6 +25,7 @@ from factory.cluster import ActorShape
 from factory.generate.prepare import prepare as prepare_images
 from factory.generate.run import run as run_generate
 from factory.pages.folder import ASKED_NAME
+from factory.sources.mix import most_of_each
 from factory.spec import GenerateSpec, JobError, TuneSpec
 from factory.store import Store
 from factory.tune.point import (
@@ -33,7 +34,6 @@ from factory.tune.point import (
     RealData,
     images_needed,
     images_spec,
-    most_of_each,
 )
 from factory.tune.prepare import Prepared, images_ahead, images_key, num_trials
 from factory.tune.report import Tried
