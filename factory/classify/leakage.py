@@ -19,9 +19,6 @@ def refuse_leaks(
 ) -> None:
     """Refuse a generator that was trained on the test images.
 
-    Known by the content of the whole test split, as it is and as `spec` converts it, or else by
-    its name and split.
-
     Args:
         spec: the test images.
         test: these as they were opened, before their labels were put in another order.
@@ -30,14 +27,7 @@ def refuse_leaks(
     Raises:
         SpecError: naming each such source.
     """
-    digests = {test.digest, *_whole_digests(spec)}
-    place = None if spec.half is not None else (test.name, test.split)
-    leaks = {
-        name: seen
-        for name, link in trained_on.items()
-        for seen in chain(link)
-        if seen.get("digest") in digests or (seen.get("name"), seen.get("split")) == place
-    }
+    leaks = seen_images(spec, test, trained_on)
     if leaks:
         named = ", ".join(
             f"{name} ({seen['name']} {seen['split']})" for name, seen in leaks.items()
@@ -47,6 +37,29 @@ def refuse_leaks(
             "that chose its images, was trained on, so it can tell nothing about these images; "
             "test on others"
         )
+
+
+def seen_images(
+    spec: SourceSpec, source: Source, trained_on: Mapping[str, dict[str, Any] | None]
+) -> dict[str, dict[str, Any]]:
+    """Synthetic source -> the data that its generator had seen and that are those of `source`.
+
+    Known by the content of the whole split, as it is and as `spec` converts it, or else by its
+    name and split.
+
+    Args:
+        spec: the images.
+        source: these as they were opened.
+        trained_on: synthetic source -> what its generator had seen.
+    """
+    digests = {source.digest, *_whole_digests(spec)}
+    place = None if spec.half is not None else (source.name, source.split)
+    return {
+        name: seen
+        for name, link in trained_on.items()
+        for seen in chain(link)
+        if seen.get("digest") in digests or (seen.get("name"), seen.get("split")) == place
+    }
 
 
 def count_overlap(test: Source, real: Source, synthetic: Mapping[str, Source]) -> dict[str, int]:

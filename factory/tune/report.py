@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
+from factory.classify.leakage import seen_images
 from factory.classify.words import mix_in_words, network_in_words, training_in_words
 from factory.metrics.evidence import seed_interval, within
 from factory.pages.folder import HTML_NAME
@@ -149,6 +150,7 @@ def make_report(
         trials=trials,
         confirmed=confirmed,
         chosen=confirmed[0].config,
+        validation_seen=_is_validation_seen(prepared, confirmed[0].config),
         final=FinalResult(
             arms={name: arm.top1 for name, arm in compared.arms.items()},
             mixes={name: mix_in_words(arm.arm) for name, arm in compared.arms.items()},
@@ -176,6 +178,18 @@ def make_report(
         chosen_classify=f"{store.url}/{CHOSEN_CLASSIFY}",
         html=f"{store.url}/{HTML_NAME}",
     )
+
+
+def _is_validation_seen(prepared: Prepared, chosen: Config) -> bool:
+    spec, data = prepared.spec, prepared.data
+    if not images_needed(with_config(spec, chosen), data.real.class_counts):
+        return False
+    seen = prepared.dataset_of(chosen).resolved.root_spec.trained_on
+    # Images that are held out of `real` are seen with it.
+    asked, source = spec.real, prepared.whole
+    if spec.validation is not None:
+        asked, source = spec.validation, data.validation
+    return bool(seen_images(asked, source, {"chosen": seen}))
 
 
 class _Costs:

@@ -117,6 +117,9 @@ class TuneReport(Frozen):
     """The best first."""
     chosen: dict[str, Any]
     """Path of a spec field -> its value."""
+    validation_seen: bool
+    """Whether the generator of the chosen images had seen the images that the mix was chosen by, as
+    far as is known."""
     final: FinalResult
     datasets: tuple[DatasetResult, ...]
     num_images: int

@@ -176,6 +176,7 @@ def fake_report(
         trials=trials,
         confirmed=confirmed,
         chosen=confirmed[0].config,
+        validation_seen=False,
         final=fake_final(default_was_chosen=default_was_chosen),
         datasets=datasets,
         num_images=NUM_IMAGES * len(datasets),

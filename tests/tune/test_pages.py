@@ -108,6 +108,14 @@ def test_the_answer_comes_first_with_verdicts_and_leakage(saved, page):
         )
 
 
+def test_a_generator_that_saw_the_validation_images_is_named_beside_the_choice():
+    report = fake_report()
+    said = "had seen the validation images, by which this mix was chosen"
+    seen = page_of(report.model_copy(update={"validation_seen": True})).text
+    assert said in seen.split("All trials")[0]
+    assert said not in page_of(report).text
+
+
 def test_the_best_trials_are_open_and_the_others_fold(saved, page):
     _, report = saved
     order = [str(trial.number) for trial in ranked(report)]

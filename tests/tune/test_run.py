@@ -66,6 +66,8 @@ def test_chosen_is_the_best_of_the_confirmed_and_tested_once(searched):
     for trial in report.confirmed:
         assert len(trial.accuracies) == spec.confirm.num_seeds
         assert report.trials[trial.number - 1].accuracy >= finished[1]
+    # The embedded model was trained on all embedded training images.
+    assert report.validation_seen
     assert next(iter(report.final.arms)) == "real"
     assert report.final.arms["chosen mix"].mean > 0.15  # 0.1 is chance
     assert report.final.against_real.arm == "chosen mix"
