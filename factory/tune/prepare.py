@@ -203,6 +203,19 @@ def images_ahead(spec: TuneSpec, class_counts: Mapping[str, int]) -> dict[str, d
     return {images_key(config): most for config in combinations(spec.space, "generate.")}
 
 
+def in_whole_shards(counts: Mapping[str, int], dataset: Dataset) -> dict[str, int]:
+    """Images of each class that fill the shards which hold `counts`, and none beyond the dataset.
+
+    A short shard that has to grow is drawn anew, so a search that cannot tell what its trials will
+    ask for draws whole ones. Of other layouts than one class a shard, `counts` as they are.
+    """
+    plan = dataset.resolved.plan
+    if plan.layout != "by_class" or plan.reconstructs or plan.counts is None:
+        return dict(counts)
+    most, size = dict(zip(plan.class_names, plan.counts, strict=True)), plan.shard_size
+    return {name: min(-(-count // size) * size, most[name]) for name, count in counts.items()}
+
+
 def num_trials(spec: TuneSpec) -> int:
     """Configurations that the search tries."""
     return spec.search.num_trials or sum(1 for _ in combinations(spec.space))

@@ -35,7 +35,14 @@ from factory.tune.point import (
     images_needed,
     images_spec,
 )
-from factory.tune.prepare import Prepared, images_ahead, images_key, num_trials
+from factory.tune.prepare import (
+    Dataset,
+    Prepared,
+    images_ahead,
+    images_key,
+    in_whole_shards,
+    num_trials,
+)
 from factory.tune.report import Tried
 from factory.tune.searchers import (
     DONE,
@@ -104,8 +111,8 @@ class Shared:
     """Reference to the real images, in a list so that it is handed on as it is."""
     class_counts: dict[str, int]
     """Real images of each class that the search trains with."""
-    folders: dict[str, str]
-    """`images_key` of a configuration -> root of its images."""
+    datasets: dict[str, Dataset]
+    """`images_key` of a configuration -> its images."""
     ahead: dict[str, dict[str, int]]
     """`images_key` of a configuration -> images of each class that are made at once, since they
     will all be needed: a pool of actors may take longer to start than a trial to train."""
@@ -125,9 +132,12 @@ class Shared:
         if not needed:
             return None
         key = images_key(config)
-        asked = images_spec(spec, most_of_each([needed, self.ahead.get(key, {})]))
-        ray.get(self.maker.make.remote(asked.model_dump_json(), self.folders[key]))
-        return self.folders[key]
+        dataset, counts = self.datasets[key], most_of_each([needed, self.ahead.get(key, {})])
+        if self.spec.search.searcher != "grid":
+            counts = in_whole_shards(counts, dataset)
+        asked = images_spec(spec, counts)
+        ray.get(self.maker.make.remote(asked.model_dump_json(), dataset.folder))
+        return dataset.folder
 
 
 def share(prepared: Prepared, make: Make, train: Train) -> Shared:
@@ -143,9 +153,8 @@ def share(prepared: Prepared, make: Make, train: Train) -> Shared:
     store, asked = Store(prepared.root), prepared.spec.model_dump_json(indent=1).encode()
     for name in (ASKED_NAME, f"{SEARCH_FOLDER}/{ASKED_NAME}"):
         store.put(name, asked)
-    folders = {
-        key: prepared.datasets[fingerprint].folder
-        for key, fingerprint in prepared.fingerprints.items()
+    datasets = {
+        key: prepared.datasets[fingerprint] for key, fingerprint in prepared.fingerprints.items()
     }
     # What is done of a dataset stays, so that a request can be made again.
     most = ATTEMPTS - 1
@@ -156,7 +165,7 @@ def share(prepared: Prepared, make: Make, train: Train) -> Shared:
         root=prepared.root,
         data=data,
         class_counts=prepared.data.real.class_counts,
-        folders=folders,
+        datasets=datasets,
         ahead=images_ahead(prepared.spec, prepared.data.real.class_counts),
         maker=maker,
         train=train,

@@ -7,7 +7,7 @@ import pytest
 from factory.records import chain_trained_on
 from factory.spec import SpecError
 from factory.tune.point import images_needed, images_spec
-from factory.tune.prepare import dry_run, images_ahead, images_key, prepare
+from factory.tune.prepare import dry_run, images_ahead, images_key, in_whole_shards, prepare
 from factory.tune.space import combinations, with_config
 from tests.conftest import save_tiny_model
 from tests.striped import CLASS_NAMES, write_source
@@ -89,6 +89,21 @@ def test_other_content_of_a_model_or_of_weights_is_another_search(striped_search
     before, after = fingerprints(0), fingerprints(1)
     assert all(old != new for old, new in zip(before, after, strict=True))
     assert fingerprints(0) == before
+
+
+def test_requests_of_a_search_without_a_plan_are_whole_shards_within_the_dataset(
+    striped_search, tmp_path
+):
+    spec = striped_search(
+        space={"arm.mix.multiplier": {"low": 0.5, "high": 2.0}},
+        search={"searcher": "random", "num_trials": 2},
+        generate={"shard_size": 40},
+    )
+    # Twice 50 real images of each class at most.
+    dataset = prepare(spec, str(tmp_path)).dataset_of({})
+    for asked, drawn in ((15, 40), (40, 40), (41, 80), (81, 100)):
+        counts = dict.fromkeys(CLASS_NAMES, asked)
+        assert in_whole_shards(counts, dataset) == dict.fromkeys(CLASS_NAMES, drawn)
 
 
 def test_long_tailed_sources_get_tables_of_counts(striped_search, tmp_path):
