@@ -341,7 +341,7 @@ def _client_errors(url: str) -> tuple[type[Exception], ...]:
 
         return OSError, ValueError, BotoCoreError
     if url.startswith(_GOOGLE_URLS):
-        from gcsfs.retry import HttpError
+        from gcsfs.retry import HttpError  # pyright: ignore[reportMissingImports] - an extra
         from google.auth.exceptions import GoogleAuthError
 
         return OSError, ValueError, HttpError, GoogleAuthError
