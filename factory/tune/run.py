@@ -85,7 +85,7 @@ def _confirm(
     """The best trials with fresh seeds, the best of these first; and what was trained for it."""
     spec = prepared.spec
     scores: dict[int, list[Score]] = {}
-    for number, score in _fresh_scores(spec, shared, best):
+    for number, _, score in sorted(_fresh_scores(spec, shared, best), key=lambda one: one[:2]):
         scores.setdefault(number, []).append(score)
     if not scores:
         raise JobError("none of the best configurations could be trained again; see the log")
@@ -94,11 +94,14 @@ def _confirm(
     ]
 
 
-def _fresh_scores(spec: TuneSpec, shared: Shared, best: list[Tried]) -> Iterator[tuple[int, Score]]:
+def _fresh_scores(
+    spec: TuneSpec, shared: Shared, best: list[Tried]
+) -> Iterator[tuple[int, int, Score]]:
+    """Number of a trial, seed and score, as the trainings end."""
     # The search's own seeds come first.
     seeds = range(spec.search.num_seeds, spec.search.num_seeds + spec.confirm.num_seeds)
     trials = [(trial.config, shared.images(trial.config, shared.class_counts)) for trial in best]
-    for done, (place, score) in enumerate(train_again(shared, trials, seeds), start=1):
+    for done, (place, seed, score) in enumerate(train_again(shared, trials, seeds), start=1):
         number = best[place].number
         if isinstance(score, Exception):
             _LOG.warning("configuration %d failed again: %s", number, reason_of(score))
@@ -109,4 +112,4 @@ def _fresh_scores(spec: TuneSpec, shared: Shared, best: list[Tried]) -> Iterator
             len(trials) * len(seeds),
             100 * score.accuracy,
         )
-        yield number, score
+        yield number, seed, score

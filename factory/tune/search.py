@@ -308,7 +308,7 @@ def _follow(
 
 def train_again(
     shared: Shared, trials: Sequence[tuple[Config, str | None]], seeds: Sequence[int]
-) -> Iterator[tuple[int, Score | Exception]]:
+) -> Iterator[tuple[int, int, Score | Exception]]:
     """Train configurations with fresh seeds, as many at once as there is room for.
 
     Args:
@@ -317,7 +317,7 @@ def train_again(
         seeds: of each of them.
 
     Yields:
-        Place in `trials`, and its score or why it has none; in the order in which they end.
+        Place in `trials`, seed, and the score or why there is none; in the order in which they end.
     """
     spec = shared.spec
     tasks = [(place, seed) for seed in seeds for place in range(len(trials))]
@@ -327,22 +327,22 @@ def train_again(
             try:
                 *_, score = train_wide(shared, with_config(spec, config), images, seed)
                 assert isinstance(score, Score)
-                yield place, score
+                yield place, seed, score
             except TrainingFailedError as error:
-                yield place, error
+                yield place, seed, error
         return
     task = ray.remote(_score).options(**_training_options(spec), max_retries=ATTEMPTS - 1)
     waiting = {}
     for place, seed in tasks:
         config, images = trials[place]
-        waiting[task.remote(shared, with_config(spec, config), images, seed)] = place
+        waiting[task.remote(shared, with_config(spec, config), images, seed)] = place, seed
     while waiting:
         (ended,), _ = ray.wait(list(waiting))
-        place = waiting.pop(ended)
+        place, seed = waiting.pop(ended)
         try:
-            yield place, ray.get(ended)
+            yield place, seed, ray.get(ended)
         except RayError as error:
-            yield place, error
+            yield place, seed, error
 
 
 def _training_options(spec: TuneSpec) -> dict[str, Any]:

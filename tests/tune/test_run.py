@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from statistics import fmean, median
 
 import pytest
 import ray
@@ -25,7 +26,7 @@ from factory.spec import (
 from factory.tune.prepare import count_images, prepare
 from factory.tune.run import run
 from factory.tune.search import make_images, search, share
-from factory.tune.space import combinations
+from factory.tune.space import combinations, values, with_config
 from factory.tune.trial import train
 from tests.datasets import make_here
 from tests.tune import planted
@@ -43,6 +44,15 @@ def searched(ray_cluster, tmp_path_factory):
     smoke = load_spec(TuneSpec, str(PROJECT / "jobs" / "specs" / "tune_smoke.yaml"))
     spec = smoke.model_copy(update={"resources": Resources(price_per_hour=3600.0)})
     return spec, root, run(prepare(spec, str(root)))
+
+
+def test_smoke_search_is_small(searched):
+    spec, _, report = searched
+    # 50 s on two quiet cores, half of it Ray's own; here other tests may run beside it.
+    assert report.seconds < 250
+    assert report.num_drawn <= 200
+    trained = 4 * spec.search.num_seeds + 2 * spec.confirm.num_seeds + 3 * spec.num_seeds
+    assert trained * spec.training.num_steps * spec.training.batch_size < 15_000
 
 
 def test_all_trials_read_one_dataset_that_is_drawn_once(searched):
@@ -66,8 +76,6 @@ def test_chosen_is_the_best_of_the_confirmed_and_tested_once(searched):
     for trial in report.confirmed:
         assert len(trial.accuracies) == spec.confirm.num_seeds
         assert report.trials[trial.number - 1].accuracy >= finished[1]
-    # The embedded model was trained on all embedded training images.
-    assert report.validation_seen
     assert next(iter(report.final.arms)) == "real"
     assert report.final.arms["chosen mix"].mean > 0.15  # 0.1 is chance
     assert report.final.against_real.arm == "chosen mix"
@@ -147,29 +155,61 @@ def test_grid_finds_the_planted_optimum_and_draws_the_union_of_what_trials_ask(
 
 
 @pytest.mark.slow
-def test_optuna_comes_near_the_planted_optimum_in_forty_trials(
+def test_optuna_finds_the_planted_optimum_and_stays_near_it(ray_cluster, striped_search, tmp_path):
+    tried = find(striped_search, tmp_path, searcher="optuna", num_trials=40, max_concurrent=1)
+    assert len(tried) == 40
+    assert max(trial.accuracy for trial in tried) == 1.0
+    # The 84 configurations have a mean of 0.84. Of 30 seeds of Optuna the last 20 trials never had
+    # one below 0.88, and one in a hundred random searches has.
+    assert fmean(trial.accuracy for trial in tried[20:]) > 0.88
+
+
+def test_random_configurations_are_of_the_space_and_a_function_of_the_seed(
     ray_cluster, striped_search, tmp_path
 ):
-    # Of the 84 configurations one is the optimum, and 12 are better than 0.97.
-    tried = find(striped_search, tmp_path, searcher="optuna", num_trials=40, max_concurrent=2)
-    assert len(tried) == 40
-    assert max(trial.accuracy for trial in tried) >= 0.97
+    def configs(folder, **fields):
+        spec = striped_search(
+            space=planted.SPACE | {"training.learning_rate": {"low": 0.01, "high": 0.1}},
+            search={"searcher": "random", "num_trials": 4},
+            **fields,
+        )
+        prepared = prepare(spec, str(tmp_path / folder))
+        tried, failures = search(*shared_by(prepared, planted.make, planted.train))
+        assert not failures
+        return spec, [trial.config for trial in tried]
+
+    spec, drawn = configs("first")
+    assert len(drawn) == 4
+    for path, parameter in spec.space.items():
+        found = [config[path] for config in drawn]
+        if values(parameter) is None:
+            assert all(0.01 <= value <= 0.1 for value in found)
+            assert len(set(found)) == 4
+        else:
+            assert set(found) <= set(values(parameter))
+    assert configs("again")[1] == drawn
+    assert configs("other seed", seed=1)[1] != drawn
 
 
-def test_asha_stops_the_worse_and_keeps_the_best(ray_cluster, striped_search, tmp_path):
+def test_asha_stops_those_that_are_behind_the_better_half_before_them(
+    ray_cluster, striped_search, tmp_path
+):
+    # The best is neither the first, which is never stopped, nor the last.
     spec = striped_search(
-        space={"arm.synthetic_ratio": [0.6, 0.8, 0.4, 0.2], "arm.mix.multiplier": [2.0, 1.0]},
+        space={"arm.synthetic_ratio": [0.8, 0.2, 0.6, 0.4], "arm.mix.multiplier": [1.0, 2.0]},
         search={"scheduler": "asha", "grace": 0.5, "reduction_factor": 2, "max_concurrent": 1},
     )
     prepared = prepare(spec, str(tmp_path))
     tried, _ = search(*shared_by(prepared, planted.make, planted.train))
-    stopped = [trial for trial in tried if not trial.scores]
     assert len(tried) == 8
-    assert 0 < len(stopped) < 8
-    assert {trial.percent for trial in stopped} == {50}
+    before: list[float] = []
+    for trial in tried:
+        found = planted.accuracy(with_config(spec, trial.config)) / 2
+        is_behind = bool(before) and found < median(before)
+        assert (trial.percent, bool(trial.scores)) == ((50, False) if is_behind else (100, True))
+        before.append(found)
     best = max((trial for trial in tried if trial.scores), key=lambda trial: trial.accuracy)
     assert best.config == {"arm.synthetic_ratio": 0.6, "arm.mix.multiplier": 2.0}
-    assert best.accuracy > 2 * max(trial.accuracy for trial in stopped) - 0.5
 
 
 def test_a_configuration_that_fails_is_named_and_the_others_go_on(
@@ -215,13 +255,19 @@ def test_killed_search_goes_on_without_repeating_what_is_done(
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    done = {path: path.read_bytes() for path in root.glob("search/trials/*.json")}
+    # Records are created, never replaced: a training that is repeated shows in its predictions.
+    records = [json.loads(path.read_bytes()) for path in root.glob("search/trials/*.json")]
+    done = {path: path.stat().st_mtime_ns for path in predictions(root, records)}
     assert 3 <= len(done) < 8
     report = run(prepare(spec, str(root)))
     configs = [trial.config for trial in report.trials]
     assert sorted(configs, key=str) == sorted(combinations(spec.space), key=str)
-    assert all(path.read_bytes() == data for path, data in done.items())
-    assert report.num_drawn < report.num_images
+    assert all(path.stat().st_mtime_ns == time for path, time in done.items())
+    assert report.num_there + report.num_drawn == report.num_images
+
+
+def predictions(root, records):
+    return [root / "search" / record["predictions"] for record in records]
 
 
 @pytest.mark.slow
