@@ -50,6 +50,7 @@ def train_for_ever_unless_stopped(spec, root, data, images, seed):
     yield Score(rate, 1.0, str(rate), 90, 0)
 
 
+@pytest.mark.slow
 def test_stopped_trainings_leave_their_cpus_to_others(ray_cluster, striped_search, tmp_path):
     # More of them than the cluster has CPUs.
     spec = striped_search(arm=REAL, space=RATES, search=ASHA)
