@@ -81,6 +81,7 @@ def save_evaluation(
                 "limit": 0.05,
                 "threshold": 0.5,
                 "num_held_out": 10,
+                "num_shared": 0,
                 "pairs": (),
                 **found,
             }
