@@ -277,11 +277,11 @@ class _Guarded:
     """
 
     def __init__(self, run: str, actor: type[Actor], args: tuple[object, ...]) -> None:
-        self._folder = Path(tempfile.gettempdir()) / f"factory-{run}"
+        self._prefix = str(Path(tempfile.gettempdir(), f"factory-{run}-"))
         self._actor = actor(*args)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        begun = self._folder / str(row["task"])
+        begun = Path(f"{self._prefix}{row['task']}")
         deaths = _begin(begun)
         task = {name: value for name, value in row.items() if name != "task"}
         if deaths >= MOST_DEATHS:
@@ -300,7 +300,6 @@ class _Guarded:
 def _begin(begun: Path) -> int:
     """How many processes died in a task, whose beginnings are the letters of the file `begun`."""
     try:
-        begun.parent.mkdir(exist_ok=True)
         with begun.open("ab") as file:
             file.write(b"x")
         return begun.stat().st_size - 1

@@ -1,12 +1,15 @@
 """Fixtures of the suite: no network, a tiny model, and one small Ray."""
 
+import atexit
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_XET"] = "1"
 os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="factory-hf-")
+atexit.register(shutil.rmtree, os.environ["HF_HOME"], ignore_errors=True)
 os.environ["RAY_AUTH_MODE"] = "token"
 os.environ["RAY_AUTH_TOKEN_PATH"] = str(Path(os.environ["HF_HOME"], "ray-token"))
 Path(os.environ["RAY_AUTH_TOKEN_PATH"]).write_text("0" * 64)

@@ -1,7 +1,6 @@
 """Sizes of pools, and how a connection ends when the process is told to."""
 
 import os
-import shutil
 import signal
 import sys
 import tempfile
@@ -69,12 +68,25 @@ def test_a_task_is_done_on_a_machine_without_room_for_notes(tmp_path, monkeypatc
 def test_a_task_is_done_whose_note_is_cleaned_away_meanwhile(tmp_path, monkeypatch):
     class Cleans(Doubles):
         def __call__(self, row):
-            shutil.rmtree(tmp_path / "factory-run")
+            for note in tmp_path.iterdir():
+                note.unlink()
             return super().__call__(row)
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     actor = cluster._Guarded("run", Cleans, ())
     assert [actor({"number": 1, "task": task}) for task in (0, 1)] == [{"number": 2}] * 2
+
+
+def test_tasks_that_end_leave_no_notes(tmp_path, monkeypatch):
+    class Looks(Doubles):
+        def __call__(self, row):
+            assert len(list(tmp_path.iterdir())) == 1
+            return super().__call__(row)
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    actor = cluster._Guarded("run", Looks, ())
+    assert [actor({"number": 1, "task": task}) for task in (0, 1)] == [{"number": 2}] * 2
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.fixture
