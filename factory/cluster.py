@@ -27,6 +27,7 @@ os.environ.setdefault("RAY_COLOR_PREFIX", "0")
 import ray
 import ray.data
 import ray.exceptions
+from ray.data._internal.execution.operators.actor_pool_map_operator import _ActorPool
 
 from factory.spec import JobError, Resources, SpecError
 
@@ -306,6 +307,28 @@ def _begin(begun: Path) -> int:
     except OSError as error:
         _LOG.warning("%s: deaths of processes are not counted (%s)", begun, error)
         return 0
+
+
+def _end_what_is_dropped() -> None:
+    """Have Ray Data end the actors that it drops while they wait for a machine.
+
+    It lets go of them when no task is left for them, but each stays in Ray's queue until it has
+    started once. A lost actor with tasks left waits behind all of them: one death cost four minutes
+    on two CPUs (ray 2.60).
+    """
+    drop = _ActorPool._try_remove_pending_actor
+
+    def drop_and_end(pool: _ActorPool) -> bool:
+        waiting = dict(pool._pending_actors)
+        is_dropped = drop(pool)
+        for ready in waiting.keys() - pool._pending_actors.keys():
+            ray.kill(waiting[ready])
+        return is_dropped
+
+    _ActorPool._try_remove_pending_actor = drop_and_end
+
+
+_end_what_is_dropped()
 
 
 def map_on_actors(

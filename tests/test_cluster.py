@@ -3,12 +3,14 @@
 import os
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from ray import cloudpickle
 
-from factory.cluster import map_on_actors
+from factory import cluster
+from factory.cluster import AT_ONCE, map_on_actors
 from factory.spec import Resources
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(120)]
@@ -46,3 +48,36 @@ def test_a_pool_grows_to_what_the_cluster_holds(ray_cluster, tmp_path, in_flight
         in_flight=in_flight,
     )
     assert len({row["pid"] for row in rows}) == 2
+
+
+class DiesOnce:
+    """Leaves a file where a process of it started; the first to do a task dies, with more to do."""
+
+    def __init__(self, folder):
+        self._folder = Path(folder)
+        (self._folder / f"start-{os.getpid()}").touch()
+
+    def __call__(self, row):
+        time.sleep(0.2)
+        with suppress(FileExistsError):
+            (self._folder / "death").touch(exist_ok=False)
+            os._exit(1)
+        return row
+
+    def give_up(self, row, error):
+        raise AssertionError(error)
+
+
+def test_a_lost_actor_does_not_wait_for_those_that_nobody_needs(ray_cluster, tmp_path, monkeypatch):
+    # Of another cluster more actors are asked for than it has room for: it may grow.
+    monkeypatch.setattr(cluster, "_is_private", lambda: False)
+    rows = map_on_actors(
+        ({"number": number} for number in range(AT_ONCE)),
+        DiesOnce,
+        (str(tmp_path),),
+        resources=Resources(),
+        threads=1,
+    )
+    assert sorted(row["number"] for row in rows) == list(range(AT_ONCE))
+    # Two and one in the place of the lost one do the rest; then it starts again to do its own.
+    assert 3 <= len(list(tmp_path.glob("start-*"))) < AT_ONCE / 4
