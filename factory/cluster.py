@@ -318,10 +318,10 @@ def _end_what_is_dropped() -> None:
     """
     drop = _ActorPool._try_remove_pending_actor
 
-    def drop_and_end(pool: _ActorPool) -> bool:
-        waiting = dict(pool._pending_actors)
-        is_dropped = drop(pool)
-        for ready in waiting.keys() - pool._pending_actors.keys():
+    def drop_and_end(self: _ActorPool) -> bool:
+        waiting = dict(self._pending_actors)
+        is_dropped = drop(self)
+        for ready in waiting.keys() - self._pending_actors.keys():
             ray.kill(waiting[ready])
         return is_dropped
 
