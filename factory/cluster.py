@@ -374,7 +374,13 @@ def map_on_actors(
             num_gpus=shape.num_gpus,
             accelerator_type=shape.accelerator_type,
         )
-        yield from results.iter_rows()
+        yield from rows_of(results)
+
+
+def rows_of(results: ray.data.Dataset) -> Iterator[dict[str, Any]]:
+    """Rows as they come; `iter_rows` holds each block back until the next one is there."""
+    for batch in results.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+        yield from batch.to_pylist()
 
 
 def waves(rows: Iterable[dict[str, Any]]) -> Iterator[tuple[ray.data.Dataset, int]]:

@@ -50,6 +50,38 @@ def test_a_pool_grows_to_what_the_cluster_holds(ray_cluster, tmp_path, in_flight
     assert len({row["pid"] for row in rows}) == 2
 
 
+class WaitsForItsReader:
+    """Ends the first task at once, the others when somebody has read of it, or patience has gone."""
+
+    def __init__(self, folder):
+        self._folder = Path(folder)
+
+    def __call__(self, row):
+        if row["number"] == 0:
+            return {"is_read": True}
+        end = time.monotonic() + PATIENCE_SECONDS
+        while not (is_read := (self._folder / "read").exists()) and time.monotonic() < end:
+            time.sleep(0.05)
+        return {"is_read": is_read}
+
+    def give_up(self, row, error):
+        raise AssertionError(error)
+
+
+def test_a_result_is_told_while_the_next_task_is_at_work(ray_cluster, tmp_path):
+    told = []
+    for row in map_on_actors(
+        ({"number": number} for number in range(3)),
+        WaitsForItsReader,
+        (str(tmp_path),),
+        resources=Resources(),
+        threads=1,
+    ):
+        (tmp_path / "read").touch()
+        told.append(row["is_read"])
+    assert told == [True] * 3
+
+
 class DiesOnce:
     """Leaves a file where a process of it started; the first to do a task dies, with more to do."""
 

@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
-from factory.cluster import connect, map_on_actors, waves
+from factory.cluster import connect, map_on_actors, rows_of, waves
 from factory.progress import Progress
 from factory.records import ShardRecord
 from factory.resolve import Resolved
@@ -72,7 +72,7 @@ def _check_on_ray(prepared: Prepared) -> Iterator[ShardCheck]:
             fn_args=(prepared.dataset,),
             num_cpus=1,
         )
-        for row in checks.iter_rows():
+        for row in rows_of(checks):
             yield pickle.loads(row["check"])
 
 
