@@ -1,5 +1,6 @@
 """Open what a generate spec names, and check that its parts fit together."""
 
+import difflib
 import logging
 from dataclasses import dataclass
 from typing import Any
@@ -185,7 +186,11 @@ def decide_class_names(spec: GenerateSpec, inputs: Inputs) -> tuple[str, ...]:
         )
     unknown = [name for name in asked if known and name not in known]
     if unknown:
-        raise SpecError(f"class_names: {unknown} are no classes of {owner}; it knows {list(known)}")
+        near = difflib.get_close_matches(unknown[0], known, n=1)
+        hint = f"did you mean {near[0]!r}? It" if near else "it"
+        raise SpecError(
+            f"class_names: {unknown} are no classes of {owner}; {hint} knows {list(known)}"
+        )
     _check_filters(spec, inputs, asked)
     if inputs.start is not None:
         empty = [name for name in asked if name not in inputs.start.class_names]

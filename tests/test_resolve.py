@@ -1,6 +1,7 @@
 """Models are found by name or folder, pinned by content, and refused by name."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -73,9 +74,16 @@ def test_a_revision_of_a_local_folder_is_refused(tiny_model):
         opened(tiny_model, revision="main")
 
 
-def test_an_unknown_class_is_refused_with_the_known_ones(tiny_model):
-    with pytest.raises(SpecError, match=r"\['lion'\].*'cat', 'dog'"):
-        resolve(small_spec(tiny_model, class_names=("cat", "lion")))
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("lion", "; it knows ['cat', 'dog'"),
+        ("dogs", "; did you mean 'dog'? It knows ['cat', 'dog'"),
+    ],
+)
+def test_an_unknown_class_is_refused_with_the_known_ones(tiny_model, name, hint):
+    with pytest.raises(SpecError, match=re.escape(hint)):
+        resolve(small_spec(tiny_model, class_names=("cat", name)))
 
 
 @pytest.fixture(scope="module")

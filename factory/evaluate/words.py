@@ -31,6 +31,8 @@ REACHED = 0.9
 FEW_IMAGES = 250
 """With fewer of them the headline says so: chance alone moves a share of 80 % by 5 percentage
 points (two standard errors)."""
+WEAK_CLASSIFIER = 0.5
+"""Agreement with the labels of held-out real images, below which a classifier judges nothing."""
 
 _FAR = "farther from the real images than held-out real ones are"
 _NEAR = "as near to the real images as held-out real ones are"
@@ -278,10 +280,16 @@ def _classifier_line(
         words += f" ({_HELD_OUT}: {percent_in_words(other.agreement.value)})"
         entropy += f" ({number(other.entropy.value)})"
     num_classes = len(class_names(report))
-    return (
+    line = (
         f"{words}; {entropy}, the entropy of its output: 0 if it is sure, "
         f"{number(math.log(num_classes))} if all {num_classes} classes look alike to it."
     )
+    if other is not None and other.agreement.value < WEAK_CLASSIFIER:
+        line += (
+            " It is too often wrong on real images to judge others: give it more of them "
+            "(real.num_images), or a better one (classifier)."
+        )
+    return line
 
 
 def _detection_line(

@@ -46,7 +46,7 @@ def _overridden(facts: Facts) -> Iterator[str]:
         more = " and more" if len(facts.missing_shards) > MOST_NAMED else ""
         yield (
             f"Part of the dataset is missing: it was to have {facts.num_promised:,} images, and "
-            f"{facts.num_images:,} are here. Missing or damaged, and so left out: shard "
+            f"{facts.num_images:,} are here. Missing, or damaged and so left out: shard "
             f"{numbers}{more}."
         )
     for gate in facts.accepted:

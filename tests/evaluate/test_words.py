@@ -148,6 +148,15 @@ def test_each_line_has_its_numbers_and_their_reference(report):
     assert "1.39 if all 4 classes look alike" in line_of(report, "A classifier")
 
 
+@pytest.mark.parametrize(("agreement", "is_warned"), [(0.14, True), (0.51, False)])
+def test_a_classifier_that_errs_on_real_images_judges_none(report, agreement, is_warned):
+    found = report.datasets[HELD_OUT].classifier
+    assert found is not None
+    weak = found.model_copy(update={"agreement": Estimate(value=agreement)})
+    line = line_of(with_dataset(report, HELD_OUT, classifier=weak), "A classifier")
+    assert ("too often wrong on real images to judge others" in line) == is_warned
+
+
 @pytest.mark.parametrize(("held_out_count", "is_compared"), [(80, True), (75, True), (60, False)])
 def test_precision_and_recall_are_compared_between_equal_numbers_alone(
     report, held_out_count, is_compared
