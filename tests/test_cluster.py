@@ -51,7 +51,7 @@ def test_a_pool_grows_to_what_the_cluster_holds(ray_cluster, tmp_path, in_flight
 
 
 class WaitsForItsReader:
-    """Ends the first task at once, the others when somebody has read of it, or patience has gone."""
+    """Ends the first task at once, and the others when somebody has read of it."""
 
     def __init__(self, folder):
         self._folder = Path(folder)
