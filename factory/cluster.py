@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 # Ray reads them when it is imported. It prints that a task will be retried whenever an actor goes,
 # the ones that the end of a run takes down included; who dies too often is named by `give_up`.
@@ -24,6 +24,7 @@ os.environ.setdefault(
 # What it does print, it colours even in a file.
 os.environ.setdefault("RAY_COLOR_PREFIX", "0")
 
+import pyarrow as pa
 import ray
 import ray.data
 import ray.exceptions
@@ -379,7 +380,8 @@ def map_on_actors(
 
 def rows_of(results: ray.data.Dataset) -> Iterator[dict[str, Any]]:
     """Rows as they come; `iter_rows` holds each block back until the next one is there."""
-    for batch in results.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+    batches = results.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+    for batch in cast(Iterable[pa.Table], batches):
         yield from batch.to_pylist()
 
 
