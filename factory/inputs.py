@@ -123,7 +123,10 @@ def _pin_classifiers(spec: GenerateSpec) -> dict[str, PinnedFolder]:
                 f"{field}: {name} is asked for at revision {revision}, and as {other} at {before}; "
                 "give one revision of it"
             )
-    instead = "a folder that jobs/classify.py saved, or a classifier in transformers' format"
+    instead = (
+        "a folder that jobs/classify.py saved (save_classifiers=true), or a classifier in "
+        "transformers' format"
+    )
     return {
         name: pin_folder(name, revision, field=field, instead=instead)
         for name, (field, revision) in named.items()

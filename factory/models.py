@@ -202,7 +202,12 @@ def hub_errors(name: str, *, field: str, instead: str) -> Iterator[None]:
 
     try:
         yield
-    except (*HUB_ERRORS, HFValidationError, OSError) as error:
+    except HFValidationError:
+        raise SpecError(
+            f"{field}: {name} is no folder, and no id of the Hugging Face Hub (org/name); give "
+            f"{instead}"
+        ) from None
+    except (*HUB_ERRORS, OSError) as error:
         reason = str(error).splitlines()[0]
         raise SpecError(
             f"{field}: {name} is no folder and cannot be had from the Hugging Face Hub ({reason}); "

@@ -232,6 +232,7 @@ def test_agreement_filter_rejects_what_is_seen_as_another_class(tmp_path, tiny_m
         ({"labels": "quota", "shard_size": 2, "labeller": "it"}, "shard_size: is 2.* 3 classes"),
         ({"labels": "quota", "class_names": ["cat", "cow"], "labeller": "it"}, "'cow'.*labeller"),
         ({"labels": "as_found", "labeller": "nowhere"}, r"labeller\.model: nowhere is no folder"),
+        ({"labels": "as_found", "labeller": "a/b/c"}, r"a/b/c is no folder, and no id .*; give a "),
         (
             {"labels": "quota", "labeller": "it", "generator": {"guidance_scale": 2.0}},
             "takes no guidance",
