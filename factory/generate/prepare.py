@@ -1,6 +1,7 @@
 """Everything before work starts: refusals, what is there, what is left, and what it will cost."""
 
 import hashlib
+import logging
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from factory.resolve import Resolved, resolve
 from factory.spec import Frozen, GenerateSpec, SpecError
 from factory.store import Store
 
+_LOG = logging.getLogger(__name__)
 _CHECKED_AT_ONCE = 32
 _RECENT_SECONDS = 600.0
 
@@ -281,6 +283,9 @@ def dry_run(prepared: Prepared) -> DryRunReport:
     """What would be done, what it would take, and how far it is."""
     resolved = prepared.resolved
     counts = resolved.plan.counts
+    would_take = estimate(prepared)
+    if would_take is None and prepared.num_pending and not resolved.spec.preview:
+        _LOG.info("nothing is there to tell time and cost by; preview=true draws a batch for it")
     return DryRunReport(
         root=prepared.store.url,
         fingerprint=resolved.fingerprint,
@@ -294,7 +299,7 @@ def dry_run(prepared: Prepared) -> DryRunReport:
         pending=prepared.num_pending,
         broken=prepared.inventory.broken,
         so_far=so_far(prepared, time.time()),
-        estimate=estimate(prepared),
+        estimate=would_take,
         preview=None,
     )
 

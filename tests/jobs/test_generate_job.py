@@ -250,8 +250,9 @@ def look(monkeypatch, capsys, tmp_path):
     return job
 
 
-def test_dry_run_tells_counts_and_writes_nothing(look, tiny_model, tmp_path):
+def test_dry_run_tells_counts_and_writes_nothing(look, tiny_model, tmp_path, caplog):
     report = look(*small(tiny_model), "--dry-run")
+    assert "preview=true draws a batch" in caplog.text
     assert (report["num_images"], report["num_shards"]) == (40, 3)
     assert (report["done"], report["pending"], report["estimate"]) == (0, 3, None)
     assert report["root"] == str(tmp_path / "out")
