@@ -1,6 +1,7 @@
 """From the measurements of all datasets to the report, its warnings, and its pictures."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 from factory.diffusion.device import describe, pick_device
 from factory.evaluate.findings import are_equally_many
@@ -56,7 +57,10 @@ def _classifier_in_words(prepared: Prepared) -> str:
     if not prepared.spec.per_class:
         return ""
     if prepared.classifier is not None:
-        return f"the classifier {prepared.classifier.path}"
+        path, digest = prepared.classifier.path, prepared.classifier.digest
+        # A folder's path would tell of this machine, also in what is published.
+        name = Path(path).name if prepared.classifier.revision is None else path
+        return f"the classifier {name} {digest[:8]}"
     real = prepared.sources["real"]
     return (
         f"a small network trained on the {len(real):,} images of {real.name} {real.split} "

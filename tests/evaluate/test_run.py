@@ -41,6 +41,7 @@ def test_features_are_computed_once_and_the_report_is_the_same(
     features = load_labeller(looker, CPU).features(prepared.sources["one"].images)
     np.testing.assert_array_equal(read_look(prepared, prepared.looks[0], "one"), features)
 
+    assert grown.classifier.startswith("the classifier looker ")
     saved = EvaluateReport.model_validate_json((tmp_path / "root/report.json").read_bytes())
     assert saved == grown
     assert (tmp_path / "root/report.html").stat().st_size < 5e6
