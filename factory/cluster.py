@@ -10,6 +10,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from types import FrameType
@@ -28,7 +29,6 @@ import pyarrow as pa
 import ray
 import ray.data
 import ray.exceptions
-from ray.data._internal.execution.operators.actor_pool_map_operator import _ActorPool
 
 from factory.spec import JobError, Resources, SpecError
 
@@ -279,11 +279,11 @@ class _Guarded:
     """
 
     def __init__(self, run: str, actor: type[Actor], args: tuple[object, ...]) -> None:
-        self._prefix = str(Path(tempfile.gettempdir(), f"factory-{run}-"))
+        self._run = run
         self._actor = actor(*args)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        begun = Path(f"{self._prefix}{row['task']}")
+        begun = Path(tempfile.gettempdir(), f"factory-{self._run}-{row['task']}")
         deaths = _begin(begun)
         task = {name: value for name, value in row.items() if name != "task"}
         if deaths >= MOST_DEATHS:
@@ -310,6 +310,7 @@ def _begin(begun: Path) -> int:
         return 0
 
 
+@cache
 def _end_what_is_dropped() -> None:
     """Have Ray Data end the actors that it drops while they wait for a machine.
 
@@ -317,6 +318,9 @@ def _end_what_is_dropped() -> None:
     started once. A lost actor with tasks left waits behind all of them: one death cost four minutes
     on two CPUs (ray 2.60).
     """
+    # Ray Data itself imports it at the first pool.
+    from ray.data._internal.execution.operators.actor_pool_map_operator import _ActorPool
+
     drop = _ActorPool._try_remove_pending_actor
 
     def drop_and_end(self: _ActorPool) -> bool:
@@ -327,9 +331,6 @@ def _end_what_is_dropped() -> None:
         return is_dropped
 
     _ActorPool._try_remove_pending_actor = drop_and_end
-
-
-_end_what_is_dropped()
 
 
 def map_on_actors(
@@ -355,6 +356,7 @@ def map_on_actors(
     Raises:
         SpecError: if not even one actor fits.
     """
+    _end_what_is_dropped()
     shape = ActorShape(resources, threads=threads)
     run = uuid.uuid4().hex
     tasks = ({**row, "task": number} for number, row in enumerate(rows))

@@ -1,7 +1,6 @@
 """From the measurements of all datasets to the report, its warnings, and its pictures."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 from factory.diffusion.device import describe, pick_device
 from factory.evaluate.findings import are_equally_many
@@ -14,6 +13,7 @@ from factory.sources.source import Source
 from factory.sources.summary import summarize
 from factory.spec.evaluate import HELD_OUT
 from factory.store import Store
+from factory.vision.extractor_config import weights_label
 
 
 def make_report(
@@ -56,11 +56,9 @@ def make_report(
 def _classifier_in_words(prepared: Prepared) -> str:
     if not prepared.spec.per_class:
         return ""
-    if prepared.classifier is not None:
-        path, digest = prepared.classifier.path, prepared.classifier.digest
-        # A folder's path would tell of this machine, also in what is published.
-        name = Path(path).name if prepared.classifier.revision is None else path
-        return f"the classifier {name} {digest[:8]}"
+    named, pinned = prepared.spec.classifier, prepared.classifier
+    if named is not None and pinned is not None:
+        return f"the classifier {weights_label(named, pinned)}"
     real = prepared.sources["real"]
     return (
         f"a small network trained on the {len(real):,} images of {real.name} {real.split} "

@@ -59,6 +59,12 @@ class PinnedFile:
         return path
 
 
+def weights_label(name: str, weights: PinnedFile | PinnedFolder) -> str:
+    """What reports call the weights that a spec names: no path, and the start of their digest."""
+    is_on_hub = isinstance(weights, PinnedFolder) and weights.revision is not None
+    return f"{name if is_on_hub else Path(urlsplit(name).path).name} {weights.digest[:_SHORT]}"
+
+
 @dataclass(frozen=True, slots=True)
 class PinnedExtractor:
     """An extractor whose weights are pinned."""
@@ -79,9 +85,7 @@ class PinnedExtractor:
         """What reports call it; other weights have another label, wherever they lie."""
         if self.is_fid or self.spec.model is None:
             return self.spec.kind
-        is_on_hub = isinstance(self.weights, PinnedFolder) and self.weights.revision is not None
-        name = self.spec.model if is_on_hub else Path(urlsplit(self.spec.model).path).name
-        return f"{self.spec.kind} {name} {self.weights.digest[:_SHORT]}"
+        return f"{self.spec.kind} {weights_label(self.spec.model, self.weights)}"
 
     @property
     def frechet_name(self) -> str:
