@@ -53,9 +53,9 @@ class FeatureExtractor:
     """A network on its device, and what shows it images.
 
     It computes in float32, without TF32, and always in batches of one size, the last one filled up
-    with black images: a network's last bits depend on the size of its batch. So on one kind of
-    device and with one number of threads an image has the same features, to the bit, in any
-    company. Grey images are repeated as RGB.
+    with black images: a network's last bits depend on the size of its batch. So with one CPU thread
+    an image has the same features, to the bit, in any company; where several threads divide a
+    batch, its place there may change the last bits. Grey images are repeated as RGB.
     """
 
     label: str

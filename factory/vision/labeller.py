@@ -49,8 +49,8 @@ class LabellerNetwork:
 
     It computes in float32 and always in batches of `BATCH_SIZE`, the last one filled up with black
     images: a network's last bits depend on the size of its batch, so what is said of an image
-    would otherwise depend on how many came with it. On one kind of device and with one number of
-    threads an image gets the same bits in any company and at any place.
+    would otherwise depend on how many came with it. With one CPU thread an image gets the same bits
+    in any company and at any place; where several divide a batch, its place may change the last.
 
     Images of any H and W are taken. Grey ones are repeated as RGB, or RGB ones turned into ITU-R
     601 luma, where the network knows only the other. The factory's classifiers see an image at

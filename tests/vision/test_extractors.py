@@ -197,6 +197,7 @@ def test_lite0_gives_the_pooled_features_of_its_package(lite0):
     assert found == pytest.approx(expected.numpy(), abs=1e-3)
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_lite0_sees_an_image_alike_to_the_bit_in_any_company(lite0):
     images = noise(20)
     assert np.array_equal(lite0(images[17:18]), lite0(images)[17:18])
@@ -263,6 +264,7 @@ def test_classifier_gives_what_its_last_layer_takes(tmp_path):
     assert np.array_equal(load("classifier", tmp_path)(images), expected)
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_image_is_seen_alike_to_the_bit_in_any_company(extractor):
     images = noise(37)
     together = extractor(images)

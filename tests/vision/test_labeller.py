@@ -80,6 +80,7 @@ def test_label_and_confidence_are_those_of_the_largest_probability(labeller):
     assert (labels.dtype, confidences.dtype) == (np.int64, np.float32)
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_image_is_seen_alike_to_the_bit_in_any_company(labeller):
     images = striped(BATCH_SIZE + 20).images
     order = np.random.default_rng(0).permutation(len(images))
