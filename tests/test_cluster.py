@@ -1,23 +1,57 @@
-"""Pools of actors on a real Ray with two CPUs."""
+"""Pools of actors on a real Ray with two CPUs: their sizes, their work, their losses."""
 
 import os
 import sys
+import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import ray
 from ray import cloudpickle
 
 from factory import cluster
-from factory.cluster import AT_ONCE, map_on_actors
-from factory.spec import Resources
+from factory.cluster import AT_ONCE, ActorShape, map_on_actors
+from factory.spec import Resources, SpecError
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(120)]
 
 # The actor below travels to processes that cannot import this file.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 PATIENCE_SECONDS = 60
+
+
+@pytest.mark.parametrize(
+    ("asked", "num_tasks", "expected"),
+    [
+        ({}, 3, (3, 3)),
+        ({}, 10 * AT_ONCE, (AT_ONCE, 10 * AT_ONCE)),
+        ({"max_actors": 8}, 1000, (8, 8)),
+        ({"min_actors": 2 * AT_ONCE}, 1000, (2 * AT_ONCE, 1000)),
+    ],
+)
+def test_a_pool_on_a_cluster_asks_for_more_than_there_is(
+    ray_cluster, monkeypatch, asked, num_tasks, expected
+):
+    monkeypatch.setattr(cluster, "_is_private", lambda: False)
+    resources = Resources(**asked)
+    assert ActorShape(resources, threads=1).pool(resources, num_tasks=num_tasks) == expected
+
+
+@pytest.mark.parametrize(
+    ("asked", "num_tasks", "expected"),
+    [({}, 1000, (1, 2)), ({"min_actors": 2}, 1000, (2, 2)), ({"max_actors": 8}, 1, (1, 1))],
+)
+def test_a_pool_on_this_machine_takes_what_there_is(ray_cluster, asked, num_tasks, expected):
+    resources = Resources(**asked)
+    assert ActorShape(resources, threads=1).pool(resources, num_tasks=num_tasks) == expected
+
+
+def test_a_cluster_that_starts_empty_does_not_guess_what_an_actor_needs(monkeypatch):
+    monkeypatch.setattr(ray, "cluster_resources", dict)
+    with pytest.raises(SpecError, match=r"resources\.num_gpus"):
+        ActorShape(Resources(), threads=1)
 
 
 class WaitsForAnother:
@@ -113,3 +147,45 @@ def test_a_lost_actor_does_not_wait_for_those_that_nobody_needs(ray_cluster, tmp
     assert sorted(row["number"] for row in rows) == list(range(AT_ONCE))
     # Two and one in the place of the lost one do the rest; then it starts again to do its own.
     assert 3 <= len(list(tmp_path.glob("start-*"))) < AT_ONCE / 4
+
+
+class Doubles:
+    """An actor of plain arithmetic."""
+
+    def __call__(self, row):
+        return {"number": 2 * row["number"]}
+
+    def give_up(self, row, error):
+        raise AssertionError(error)
+
+
+def test_a_task_is_done_on_a_machine_without_room_for_notes(tmp_path, monkeypatch):
+    full = tmp_path / "no-folder"
+    full.write_bytes(b"")
+    monkeypatch.setattr(tempfile, "tempdir", str(full))
+    actor = cluster._Guarded("run", Doubles, ())
+    assert actor({"number": 21, "task": 0}) == {"number": 42}
+
+
+def test_a_task_is_done_whose_note_is_cleaned_away_meanwhile(tmp_path, monkeypatch):
+    class Cleans(Doubles):
+        def __call__(self, row):
+            for note in tmp_path.iterdir():
+                note.unlink()
+            return super().__call__(row)
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    actor = cluster._Guarded("run", Cleans, ())
+    assert [actor({"number": 1, "task": task}) for task in (0, 1)] == [{"number": 2}] * 2
+
+
+def test_tasks_that_end_leave_no_notes(tmp_path, monkeypatch):
+    class Looks(Doubles):
+        def __call__(self, row):
+            assert len(list(tmp_path.iterdir())) == 1
+            return super().__call__(row)
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    actor = cluster._Guarded("run", Looks, ())
+    assert [actor({"number": 1, "task": task}) for task in (0, 1)] == [{"number": 2}] * 2
+    assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,8 @@
-"""Connecting to Ray on a machine that is too busy for it."""
+"""Connecting to Ray: on a machine that is too busy for it, and when the process is told to end."""
+
+import os
+import signal
+import sys
 
 import pytest
 import ray
@@ -48,3 +52,28 @@ def test_any_other_failure_of_ray_is_not_hidden(slow_starts):
     with pytest.raises(RuntimeError, match="no space left"), cluster.connect(None):
         pass
     assert len(started) == 1
+
+
+@pytest.fixture
+def ray_that_takes_sigterm(monkeypatch):
+    """Connections whose start replaces the handler of SIGTERM, as that of the real Ray does."""
+
+    def init(**options):
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(signal.SIGTERM))
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+
+
+def test_sigterm_is_ctrl_c_while_connected_and_what_it_was_before_and_after(ray_that_takes_sigterm):
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), cluster.connect(None):
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_value_error_of_the_work_is_not_taken_for_a_missing_cluster(ray_that_takes_sigterm):
+    with pytest.raises(ValueError, match="of the work"), cluster.connect(None):
+        raise ValueError("of the work")
