@@ -141,6 +141,8 @@ class Outcome:
     """Exit codes of the runs, the last of them 0."""
     seconds: float = 0.0
     """From the first start to the last end."""
+    begun: int = 0
+    """Shards that were begun, each time counted."""
 
 
 def make_disturbed(
