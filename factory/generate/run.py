@@ -30,6 +30,9 @@ ATTEMPTS = 2
 """Times that one actor tries a shard before it reports a failure."""
 HOPELESS_AFTER = 3
 """Failed shards, with none made, after which the run stops."""
+HOPELESS_IN_A_ROW = 10
+"""Failed shards with none made between them after which a run that has made some stops: where the
+root is full or gone, each that is left would be drawn for nothing."""
 MISSING_NAMED = 100
 _ENDS_RUN = (OtherDevice, OtherRoot)
 """What fails one shard of a machine and would fail all of them."""
@@ -237,25 +240,29 @@ def _make_pending(opened: Prepared, load: Load) -> _Work:
         return _Work(0, 0, [])
     failures: list[Failure] = []
     own: list[int] = []
-    num_recorded = 0
+    num_recorded = in_a_row = 0
     num_done = opened.resolved.plan.num_images - opened.num_images_pending
     _tell_done(opened, num_done)
     with opened.store.shown() as shown, Progress(num_images=opened.num_images_pending) as progress:
         for result, is_own in _results(opened, load, shown):
             if isinstance(result, ShardRecord):
                 num_recorded += 1
+                in_a_row = 0
                 own += [result.num_samples] if is_own else []
                 progress.add(result.num_samples)
                 num_done += result.num_samples
                 _tell_done(opened, num_done)
                 continue
             failures.append(result)
+            in_a_row += 1
             _LOG.warning("shard %d failed on %s: %s", result.shard, result.host, result.error)
             if result.ends_run:
                 _LOG.error("its machine would fail every shard: stopping")
                 break
-            if not num_recorded and len(failures) >= min(HOPELESS_AFTER, num_pending):
-                _LOG.error("the first %d shards all failed: stopping", len(failures))
+            if in_a_row >= (
+                HOPELESS_IN_A_ROW if num_recorded else min(HOPELESS_AFTER, num_pending)
+            ):
+                _LOG.error("%d shards in a row failed: stopping", in_a_row)
                 break
     return _Work(len(own), sum(own), failures)
 

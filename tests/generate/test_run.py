@@ -172,6 +172,16 @@ def test_the_run_stops_early_when_the_first_shards_all_fail(ray_cluster, tmp_pat
     assert len(report.missing) == 25
 
 
+def test_the_run_stops_when_no_more_shards_can_be_made(ray_cluster, tmp_path, tiny_model):
+    plan = prepare(small_spec(tiny_model, num_images=640), str(tmp_path)).resolved.plan
+    later = {plan.candidate(shard, 0).seed for shard in plan.shards() if shard >= 4}
+    report = run(tiny_model, tmp_path, load=Fails(later), num_images=640)
+    # An actor may fail at ten before the other one has loaded its model.
+    assert 1 <= report.made <= 4
+    assert 10 <= len(report.failures) < 15
+    assert len(report.missing) == 40 - report.made
+
+
 def test_the_run_stops_at_a_machine_whose_device_is_of_another_kind(
     ray_cluster, tmp_path, tiny_model
 ):
