@@ -19,13 +19,12 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from factory.records import SPEC_NAME, Device, read_root
+from factory.records import ASKED_NAME, SPEC_NAME, Device, read_root
 from factory.spec import Frozen, SpecError
 from factory.store import Store
 
 ROOT_KIND = "adapters"
 """`kind` in the identity of a root of adapters."""
-ASKED_NAME = "asked.json"
 AdapterKind = Literal["textual_inversion", "lora", "full"]
 
 

@@ -23,6 +23,9 @@ from factory.spec import Frozen, SpecError, differences
 from factory.store import INCOMING, Store
 
 SPEC_NAME = "spec.json"
+ASKED_NAME = "asked.json"
+"""In a folder of results or adapters: the spec of the last run; by it actors know that they see the
+driver's root."""
 DEVICE_NAME = "device.json"
 SUFFIXES = {"parquet": ".parquet", "webdataset": ".tar"}
 """Format of shards -> ending of their files."""
@@ -124,16 +127,39 @@ def shard_name(shard: int, sha256: str, form: str) -> str:
     return f"data/train-{shard:05d}-{sha256[:8]}{SUFFIXES[form]}"
 
 
-def refuse_dataset(store: Store, *, job: str) -> None:
-    """Refuse a root for a job's results where a dataset or a model lies.
+def refuse_others(store: Store, spec: type[Frozen], *, job: str) -> None:
+    """Refuse a root for a job's results where a dataset, a model or another job's results lie.
+
+    Args:
+        store: the root.
+        spec: model of the job's own specs.
+        job: its name.
 
     Raises:
-        SpecError: if it has a spec.json.
+        SpecError: if it has a spec.json, or an asked.json that is no spec of this job.
     """
+    own = f"give the results of {job} a --root of their own"
     if store.exists(SPEC_NAME):
+        raise SpecError(f"root {store.url}: holds a dataset or a model ({SPEC_NAME}); {own}")
+    if store.exists(ASKED_NAME):
+        try:
+            spec.model_validate_json(store.get(ASKED_NAME))
+        except ValidationError:
+            raise SpecError(
+                f"root {store.url}: holds the results of another job, or of another version of "
+                f"{job} ({ASKED_NAME} is no spec of it); {own}"
+            ) from None
+
+
+def refuse_results(store: Store) -> None:
+    """Refuse a root for anything else where a job's results lie.
+
+    Raises:
+        SpecError: if it has an asked.json, but no spec.json.
+    """
+    if store.exists(ASKED_NAME) and not store.exists(SPEC_NAME):
         raise SpecError(
-            f"root {store.url}: holds a dataset or a model ({SPEC_NAME}); "
-            f"give the results of {job} a --root of their own"
+            f"root {store.url}: holds the results of a job ({ASKED_NAME}); give another --root"
         )
 
 
@@ -173,11 +199,12 @@ def claim_root(store: Store, spec: RootSpec) -> None:
 
 
 def check_root(store: Store, spec: RootSpec) -> None:
-    """Refuse a root that belongs to another resolved spec; a root without spec.json passes.
+    """Refuse a root of another resolved spec, or of a job's results; an empty one passes.
 
     Raises:
         SpecError: with every place where the two specs differ.
     """
+    refuse_results(store)
     if not store.exists(SPEC_NAME):
         return
     there = read_root(store)

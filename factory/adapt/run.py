@@ -10,11 +10,11 @@ import ray.util
 from factory.adapt.concept import LearnConcept
 from factory.adapt.pictures import stack
 from factory.adapt.prepare import Concept, Prepared
-from factory.adapters import ASKED_NAME, Adapter, AdapterKind, Asked, list_adapters
+from factory.adapters import Adapter, AdapterKind, Asked, list_adapters
 from factory.cluster import connect, map_on_actors
 from factory.models import PipelineFolder
 from factory.progress import duration
-from factory.records import claim_root
+from factory.records import ASKED_NAME, claim_root
 from factory.spec import AdaptSpec, Frozen
 from factory.store import Store
 

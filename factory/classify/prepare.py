@@ -14,7 +14,7 @@ from factory.classify.results import ClassifyDryRun, DryArm, TrialRecord
 from factory.classify.schedule import images_per_step
 from factory.classify.weights import pin_weights
 from factory.classify.words import mix_in_words
-from factory.records import refuse_dataset
+from factory.records import refuse_others
 from factory.sources.mix import most_of_each, synthetic_needed
 from factory.sources.named import fit_named, open_named
 from factory.sources.source import Source
@@ -80,7 +80,7 @@ def prepare(spec: ClassifySpec, root: str) -> Prepared:
         SpecError: if sources do not fit one another, hold too few images for an arm, or the
             generator has seen the test images; or if the root holds something else.
     """
-    refuse_dataset(Store(root), job="classify")
+    refuse_others(Store(root), ClassifySpec, job="classify")
     classifier, weights = pin_weights(spec.classifier)
     spec = spec.model_copy(update={"classifier": classifier})
     whole, opened = open_named("real", spec.real), open_named("test", spec.test)

@@ -23,8 +23,9 @@ from factory.classify.trial import Trial
 from factory.classify.zero_shot import zero_shot_result
 from factory.cluster import ActorShape, connect, map_on_actors
 from factory.diffusion.device import pick_device
-from factory.pages.folder import ASKED_NAME, save_report
+from factory.pages.folder import save_report
 from factory.progress import duration
+from factory.records import ASKED_NAME
 from factory.spec import ClassifySpec
 from factory.store import Store
 

@@ -17,8 +17,7 @@ from factory.classify.results import Epoch, TrialRecord
 from factory.classify.schedule import step_sizes
 from factory.classify.train import Task, Trainer, Workers
 from factory.diffusion.device import describe
-from factory.pages.folder import ASKED_NAME
-from factory.records import chain_trained_on
+from factory.records import ASKED_NAME, chain_trained_on
 from factory.seeds import hash_seed
 from factory.spec import ClassifySpec
 from factory.store import Store

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from factory.evaluate.results import EvaluateDryRun
 from factory.images import pixel_digest
 from factory.models import PinnedFolder, pin_folder
-from factory.records import refuse_dataset
+from factory.records import refuse_others
 from factory.sources.named import align_named, check_size, open_named
 from factory.sources.source import Source
 from factory.sources.summary import summarize
@@ -153,7 +153,7 @@ def prepare(spec: EvaluateSpec, root: str) -> Prepared:
         SpecError: if datasets do not fit one another, or a network cannot be had; or if the root
             holds something else.
     """
-    refuse_dataset(Store(root), job="evaluate")
+    refuse_others(Store(root), EvaluateSpec, job="evaluate")
     real = open_named("real", spec.real)
     sources = {"real": real}
     if spec.held_out is not None:

@@ -20,8 +20,9 @@ from factory.evaluate.results import DatasetResult, EvaluateReport
 from factory.evaluate.side_by_side import classifiers_at_work, reconstructions
 from factory.evaluate.words import headline
 from factory.evaluate.work import Worker, read_look, small_name
-from factory.pages.folder import ASKED_NAME, save_report
+from factory.pages.folder import save_report
 from factory.progress import Progress
+from factory.records import ASKED_NAME
 from factory.spec import JobError
 from factory.store import Store
 

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from factory.evaluate.prepare import BLOCK, Prepared
-from factory.pages.folder import ASKED_NAME
+from factory.records import ASKED_NAME
 from factory.store import Store
 from factory.vision.extractors import load_extractor
 from factory.vision.labeller import load_labeller

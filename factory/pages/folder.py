@@ -6,8 +6,6 @@ from pydantic import BaseModel
 
 from factory.store import Store
 
-ASKED_NAME = "asked.json"
-"""The spec of the last run; by it actors know that they see the driver's root."""
 REPORT_NAME = "report.json"
 HTML_NAME = "report.html"
 

@@ -10,8 +10,8 @@ from typing import Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from factory.metrics.evidence import Comparison, Interval
-from factory.pages.folder import ASKED_NAME, REPORT_NAME
-from factory.records import read_root
+from factory.pages.folder import REPORT_NAME
+from factory.records import ASKED_NAME, read_root
 from factory.sources.open import open_source
 from factory.sources.parts import align
 from factory.sources.summary import SourceSummary

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from factory.cli import absolute_root
 from factory.pages.folder import REPORT_NAME
 from factory.publish.licences import check_licences
-from factory.records import SPEC_NAME
+from factory.records import SPEC_NAME, refuse_results
 from factory.sources.promise import OpenedRoot, open_dataset
 from factory.spec import PublishSpec, SpecError
 from factory.store import Store
@@ -31,14 +31,15 @@ def prepare(spec: PublishSpec, folder: str) -> Prepared:
         folder: absolute path or URL for card, manifest and the rest, but for the shards.
 
     Raises:
-        SpecError: if the root is none or holds nothing, the folder is one of a dataset, results
-            that the spec names are not there, or a licence is none of the Hub.
+        SpecError: if the root is none or holds nothing, the folder is one of a dataset or of other
+            results, results that the spec names are not there, or a licence is none of the Hub.
     """
     if Store(folder).exists(SPEC_NAME):
         raise SpecError(
             f"root {folder}: holds a dataset or a model ({SPEC_NAME}); name the dataset as "
             f"root={folder}, and give what is written about it a --root of its own"
         )
+    refuse_results(Store(folder))
     if spec.export is not None and "://" in spec.export:
         raise SpecError(f"export: is {spec.export}; give a local folder")
     check_licences(spec)

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from factory.classify.arms import hold_out
 from factory.classify.leakage import MOST_OVERLAP, count_common, count_overlap, refuse_leaks
 from factory.classify.weights import pin_weights
-from factory.records import refuse_dataset, take_inventory
+from factory.records import refuse_others, take_inventory
 from factory.resolve import Resolved, resolve
 from factory.sources.mix import most_of_each
 from factory.sources.named import fit_named, open_named
@@ -125,7 +125,7 @@ def prepare(spec: TuneSpec, root: str) -> Prepared:
             images cannot be drawn, more than `max_images` might be, or a generator has seen the
             test images; or if the root holds something else.
     """
-    refuse_dataset(Store(root), job="tune")
+    refuse_others(Store(root), TuneSpec, job="tune")
     check_space(spec)
     _check_comparisons(spec)
     whole, opened = open_named("real", spec.real), open_named("test", spec.test)

@@ -24,7 +24,7 @@ from factory.classify.run import train_on_workers
 from factory.cluster import ActorShape
 from factory.generate.prepare import prepare as prepare_images
 from factory.generate.run import run as run_generate
-from factory.pages.folder import ASKED_NAME
+from factory.records import ASKED_NAME
 from factory.sources.mix import most_of_each
 from factory.spec import GenerateSpec, JobError, TuneSpec
 from factory.store import Store

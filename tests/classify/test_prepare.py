@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from factory.classify.prepare import dry_run, prepare
-from factory.spec import SpecError
+from factory.spec import EvaluateSpec, SpecError
 from tests.striped import write_source
 from tests.vision.checkpoints import save_tiny_resnet
 
@@ -200,6 +200,12 @@ def test_too_few_synthetic_images_are_refused_with_the_command(comparison, tmp_p
 def test_root_of_a_dataset_is_refused(comparison, tmp_path):
     (tmp_path / "spec.json").write_text("{}")
     with pytest.raises(SpecError, match="--root of their own"):
+        prepare(comparison(arms={"real": {}}), str(tmp_path))
+
+
+def test_root_of_other_results_is_refused(comparison, tmp_path):
+    (tmp_path / "asked.json").write_text(EvaluateSpec().model_dump_json())
+    with pytest.raises(SpecError, match="results of another job"):
         prepare(comparison(arms={"real": {}}), str(tmp_path))
 
 

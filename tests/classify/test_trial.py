@@ -11,7 +11,7 @@ import torch
 from factory.classify.prepare import classifier_folder, prepare
 from factory.classify.train import Trainer, TrainingFailed
 from factory.classify.trial import Trial
-from factory.pages.folder import ASKED_NAME
+from factory.records import ASKED_NAME
 from factory.store import Store
 from factory.vision.classifier import load_classifier
 

@@ -11,7 +11,7 @@ from factory.evaluate.measure import Measure
 from factory.evaluate.prepare import Prepared, prepare
 from factory.evaluate.report import make_report
 from factory.evaluate.work import Worker, read_look
-from factory.pages.folder import ASKED_NAME
+from factory.records import ASKED_NAME
 from factory.sources.open import open_source
 from factory.spec import SourceSpec
 from factory.spec.evaluate import HELD_OUT

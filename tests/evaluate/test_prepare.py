@@ -9,7 +9,7 @@ from PIL import Image
 from factory.evaluate import prepare as module
 from factory.evaluate.prepare import BLOCK, dry_run, prepare
 from factory.sources.open import open_source
-from factory.spec import EvaluateSpec, SourceSpec, SpecError
+from factory.spec import Arm, ClassifySpec, EvaluateSpec, SourceSpec, SpecError
 from factory.spec.evaluate import HELD_OUT, Memorisation
 
 TEST = SourceSpec(split="test", num_images=60, seed=3)
@@ -86,6 +86,14 @@ def test_the_root_of_a_dataset_is_refused(small_spec, tmp_path):
     (tmp_path / "spec.json").write_text("{}")
     with pytest.raises(SpecError, match="--root of their own"):
         prepare(small_spec({"one": TEST}), str(tmp_path))
+
+
+def test_the_root_of_other_results_is_refused_before_anything_there_is_lost(small_spec, tmp_path):
+    asked = ClassifySpec(arms={"real": Arm()}).model_dump_json()
+    (tmp_path / "asked.json").write_text(asked)
+    with pytest.raises(SpecError, match=r"results of another job.*asked\.json.*--root of their"):
+        prepare(small_spec({"one": TEST}), str(tmp_path))
+    assert (tmp_path / "asked.json").read_text() == asked
 
 
 def test_copies_are_looked_for_among_all_that_the_generator_saw_alone(

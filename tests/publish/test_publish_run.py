@@ -220,6 +220,12 @@ def test_folder_of_a_dataset_is_no_place_for_results(root):
         prepare(PublishSpec(root=str(root)), str(root))
 
 
+def test_folder_of_other_results_is_no_place_for_a_card(root, tmp_path):
+    (tmp_path / "asked.json").write_text("{}")
+    with pytest.raises(SpecError, match=r"results of a job.*another --root"):
+        prepare(PublishSpec(root=str(root)), str(tmp_path))
+
+
 def test_root_without_a_shard_is_refused(tmp_path, tiny_model):
     make_dataset(tmp_path / "root", tiny_model, num_images=0)
     with pytest.raises(SpecError, match="holds no finished shard"):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from factory.records import chain_trained_on
-from factory.spec import SpecError
+from factory.spec import EvaluateSpec, SpecError
 from factory.tune.point import images_needed, images_spec
 from factory.tune.prepare import dry_run, images_ahead, images_key, in_whole_shards, prepare
 from factory.tune.space import combinations, with_config
@@ -234,4 +234,10 @@ def test_other_classes_are_refused(striped_search, tmp_path):
 def test_root_of_a_dataset_is_refused(striped_search, tmp_path):
     (tmp_path / "spec.json").write_text("{}")
     with pytest.raises(SpecError, match="holds a dataset"):
+        prepare(striped_search(), str(tmp_path))
+
+
+def test_root_of_other_results_is_refused(striped_search, tmp_path):
+    (tmp_path / "asked.json").write_text(EvaluateSpec().model_dump_json())
+    with pytest.raises(SpecError, match="results of another job"):
         prepare(striped_search(), str(tmp_path))

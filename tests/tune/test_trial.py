@@ -1,7 +1,7 @@
 """Trainings of a search without Ray."""
 
 from factory.classify.results import TrialRecord
-from factory.pages.folder import ASKED_NAME
+from factory.records import ASKED_NAME
 from factory.store import Store
 from factory.tune.point import SEARCH_FOLDER
 from factory.tune.prepare import prepare
