@@ -57,6 +57,37 @@ def test_a_list_is_not_called_short_for_the_entries_that_are_wrong():
         load_spec(EvaluateSpec, None, ["extractors=[]"])
 
 
+@pytest.mark.parametrize(
+    ("cls", "override", "named"),
+    [
+        (
+            GenerateSpec,
+            "filters=[{kind: near_real, real: {}, held_out: {}, quantile: 2}]",
+            "command line: filters.0.quantile: got 2",
+        ),
+        (ClassifySpec, "arms={a: {mix: {kind: multiplier}}}", "arms.a.mix.multiplier: is missing"),
+        (GenerateSpec, "num_images=ten", "command line: num_images: got 'ten'"),
+    ],
+)
+def test_a_wrong_field_is_named_as_it_is_written(cls, override, named):
+    with pytest.raises(SpecError) as error:
+        load_spec(cls, None, [override])
+    assert named in str(error.value)
+
+
+def test_what_is_wrong_in_the_file_and_in_the_command_is_told_apart(tmp_path):
+    path = tmp_path / "spec.yaml"
+    path.write_text("seed: x\ngenerator: {num_inference_steps: 0}\n")
+    with pytest.raises(SpecError) as error:
+        load_spec(GenerateSpec, path, ["generator.guidance_scale=x", "thread=1"])
+    in_file, in_command = str(error.value).split("; command line: ")
+    assert in_file.startswith(f"{path}: ")
+    assert "seed: got 'x'" in in_file
+    assert "generator.num_inference_steps: got 0" in in_file
+    assert "generator.guidance_scale: got 'x'" in in_command
+    assert "thread: is no key" in in_command
+
+
 def test_load_spec_refuses_two_ways_of_counting():
     with pytest.raises(SpecError, match="give one of the two"):
         load_spec(GenerateSpec, None, ["num_images=1", "images_per_class=1"])

@@ -51,6 +51,7 @@ class Frozen(BaseModel):
 
 
 SpecT = TypeVar("SpecT", bound=Frozen)
+_COMMAND_LINE = "command line"
 
 
 def check_once(field: str, names: Sequence[str]) -> None:
@@ -79,17 +80,30 @@ def load_spec(cls: type[SpecT], path: str | Path | None, overrides: Sequence[str
     tree = {} if path is None else _read_yaml(Path(path))
     for override in overrides:
         _apply(tree, override, cls)
-    return validate(cls, tree, str(path or "defaults"))
+    given = [override.partition("=")[0] for override in overrides]
+    return validate(cls, tree, str(path or (_COMMAND_LINE if given else "defaults")), given)
 
 
-def validate(cls: type[SpecT], tree: object, subject: str) -> SpecT:
-    """`cls.model_validate`, with every offending field named in one `SpecError`."""
+def validate(cls: type[SpecT], tree: object, subject: str, overridden: Sequence[str] = ()) -> SpecT:
+    """`cls.model_validate`, with every offending field named in one `SpecError`.
+
+    Args:
+        cls: the model.
+        tree: what to validate.
+        subject: where it comes from.
+        overridden: paths of fields that come from the command line instead.
+    """
     try:
         return cls.model_validate(tree)
     except ValidationError as error:
-        wrong = [item for item in error.errors(include_url=False) if not _is_consequence(item)]
-        lines = [_explain(cls, item) for item in wrong]
-        raise SpecError(f"{subject}: " + "; ".join(lines)) from None
+        wrong: dict[str, list[str]] = {subject: [], _COMMAND_LINE: []}
+        for item in error.errors(include_url=False):
+            if not _is_consequence(item):
+                path = _path(cls, item["loc"])
+                is_own = any(_is_within(path, one) or _is_within(one, path) for one in overridden)
+                wrong[_COMMAND_LINE if is_own else subject].append(_explain(cls, path, item))
+        lines = [f"{place}: {'; '.join(found)}" for place, found in wrong.items() if found]
+        raise SpecError("; ".join(lines)) from None
 
 
 def fingerprint(identity: object) -> str:
@@ -189,20 +203,35 @@ def _key_in(place: dict[str, Any] | list[Any], part: str, subject: str) -> Any:
     return int(part)
 
 
-def _explain(cls: type[BaseModel], item: Any) -> str:
-    location = [part for part in item["loc"] if not _is_tag(part)]
-    path = ".".join(map(str, location)) or cls.__name__
+def _path(cls: type[BaseModel], location: Sequence[str | int]) -> str:
+    """A place as a user writes it: without the tags of unions; "" is the spec itself."""
+    annotation: Any = cls
+    parts: list[str] = []
+    for part in location:
+        is_tag = _is_tag(part) or _tagged(annotation, part) is not None
+        parts += [] if is_tag else [str(part)]
+        annotation = _child(annotation, part)
+    return ".".join(parts)
+
+
+def _is_within(path: str, section: str) -> bool:
+    return f"{path}.".startswith(f"{section}.")
+
+
+def _explain(cls: type[BaseModel], path: str, item: Any) -> str:
+    if item["type"] == "missing":
+        return f"{path}: is missing; give a value"
     if item["type"] == "extra_forbidden":
         owner = _model_at(cls, item["loc"][:-1])
         names = list(owner.model_fields)
-        near = difflib.get_close_matches(location[-1], names, n=1, cutoff=0.5)
+        near = difflib.get_close_matches(item["loc"][-1], names, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(names)}"
         return f"{path}: is no key of {owner.__name__}; {hint}"
     if item["type"] == "union_tag_invalid":
         kinds = item["ctx"]["expected_tags"].replace("<", "").replace(">", "")
         return f"{path}.kind: is {item['ctx']['tag'].strip('<>')!r}; known kinds: {kinds}"
     message = item["msg"].removeprefix("Value error, ")
-    if not location:
+    if not path:
         return message
     return f"{path}: got {item['input']!r}, {message[0].lower()}{message[1:]}"
 
@@ -227,15 +256,25 @@ def _model_at(cls: type[BaseModel], location: Sequence[str | int]) -> type[BaseM
 def _child(annotation: Any, part: str | int) -> Any:
     """What lies below `part` of a place that is annotated so."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation.model_fields[str(part)].annotation
+        field = annotation.model_fields.get(str(part))
+        return None if field is None else field.annotation
     models = list(_models(annotation))
-    for model in models:
-        kind = model.model_fields.get("kind")
-        if kind is not None and str(part).strip("<>") in get_args(kind.annotation):
-            return model
+    if (model := _tagged(annotation, part)) is not None:
+        return model
     # An item of a list or a value of a table; an optional section has one model.
     fields = [model for model in models if isinstance(part, str) and part in model.model_fields]
     return fields[0].model_fields[str(part)].annotation if fields else annotation
+
+
+def _tagged(annotation: Any, tag: str | int) -> type[BaseModel] | None:
+    """The model of a union whose `kind` is `tag`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return None
+    for model in _models(annotation):
+        kind = model.model_fields.get("kind")
+        if kind is not None and str(tag).strip("<>") in get_args(kind.annotation):
+            return model
+    return None
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:
