@@ -23,7 +23,7 @@ def preview(prepared: Prepared, folder: Path) -> tuple[Path, Estimate]:
         folder: where the picture goes, named by the fingerprint.
 
     Returns:
-        The picture's path, and the estimate for what is pending.
+        The picture's path, and the estimate for what is pending, if no image is rejected.
 
     Raises:
         BatchTooLarge: if this process's device has no memory for a batch.
@@ -46,9 +46,15 @@ def preview(prepared: Prepared, folder: Path) -> tuple[Path, Estimate]:
         prepared,
         measured_on=f"one batch of {len(batch)} images",
         device=sampler.device.kind,
-        seconds_per_image=seconds / len(batch),
+        seconds_per_image=seconds * _num_batches(prepared) / max(prepared.num_images_pending, 1),
         bytes_per_image=sum(map(len, encoded)) / len(batch),
     )
+
+
+def _num_batches(prepared: Prepared) -> int:
+    """Batches that the pending shards draw if nothing is rejected; each is full."""
+    plan = prepared.resolved.plan
+    return sum(len(plan.batches(shard, plan.quota(shard))) for shard in prepared.pending())
 
 
 def _rows(names: list[str], images: NDArray[np.uint8]) -> dict[str, list[NDArray[np.uint8]]]:

@@ -1,5 +1,6 @@
 """The job as a user meets it: what it refuses, what it prints, how it stops and goes on."""
 
+import itertools
 import json
 import os
 import pty
@@ -14,6 +15,7 @@ import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -267,6 +269,22 @@ def test_dry_run_with_preview_saves_a_picture_and_times_a_batch(look, tiny_model
     assert estimate["measured_on"] == "one batch of 6 images"
     assert estimate["seconds"] > 0
     assert estimate["num_bytes"] > 40 * 100
+
+
+def test_preview_times_whole_batches(look, tiny_model, tmp_path, monkeypatch):
+    ticks = SimpleNamespace(perf_counter=itertools.count().__next__)
+    monkeypatch.setattr("factory.generate.preview.time", ticks)
+    report = look(*small(tiny_model), "--dry-run", "preview=true")
+    # Shards of 16, 16 and 8 images in batches of 6: 3 + 3 + 2, each of one second.
+    assert report["estimate"]["actor_seconds"] == 8.0
+
+
+def test_root_of_results_is_no_place_for_a_dataset(tiny_model, tmp_path):
+    (tmp_path / "asked.json").write_text("{}")
+    done = run_job(*small(tiny_model), "--root", tmp_path)
+    assert done.returncode == 2
+    assert "holds the results of a job" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["asked.json"]
 
 
 def test_dry_run_with_recheck_names_what_would_be_made_again(look, tiny_model, tmp_path):
