@@ -8,9 +8,9 @@ from accelerate.state import AcceleratorState, GradientState
 
 from factory.adapt.pictures import stack
 from factory.adapt.train import Trainer
-from factory.adapters import ASKED_NAME, Asked, fetch_adapter, list_adapters, read_adapters
+from factory.adapters import Asked, fetch_adapter, list_adapters, read_adapters
 from factory.images import decode_image
-from factory.records import SPEC_NAME
+from factory.records import ASKED_NAME, SPEC_NAME
 from factory.spec import SpecError
 from factory.store import Store
 from tests.adapt.adaptations import learn_all, tiny_adapt

@@ -23,7 +23,7 @@ DOUBLE = {"kind": "multiplier", "multiplier": 2}
 def trials(tmp_path):
     def make(spec, root="root"):
         prepared = prepare(spec, str(tmp_path / root))
-        Store(prepared.root).put(ASKED_NAME, b"")
+        Store(prepared.root).put(ASKED_NAME, prepared.spec.model_dump_json().encode())
         return Trial(spec, prepared.root, prepared.sources, prepared.arms), prepared
 
     return make
