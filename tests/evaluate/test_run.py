@@ -49,7 +49,7 @@ def test_features_are_computed_once_and_the_report_is_the_same(
 
 
 def test_the_small_classifier_is_trained_once_and_sees_classes(ray_cluster, small_spec, tmp_path):
-    spec = small_spec({"one": OTHER}, classifier=None, real=SourceSpec(num_images=1_000))
+    spec = small_spec({"one": OTHER}, classifier=None, real=SourceSpec(num_images=400))
     root = str(tmp_path)
     report = run(prepare(spec, root))
     own = report.datasets[HELD_OUT].classifier
