@@ -152,12 +152,12 @@ def refuse_others(store: Store, spec: type[Frozen], *, job: str) -> None:
 
 
 def refuse_results(store: Store) -> None:
-    """Refuse a root for anything else where a job's results lie.
+    """Refuse a root without spec.json, for anything else, where a job's results lie.
 
     Raises:
-        SpecError: if it has an asked.json, but no spec.json.
+        SpecError: if it has an asked.json.
     """
-    if store.exists(ASKED_NAME) and not store.exists(SPEC_NAME):
+    if store.exists(ASKED_NAME):
         raise SpecError(
             f"root {store.url}: holds the results of a job ({ASKED_NAME}); give another --root"
         )
@@ -204,8 +204,8 @@ def check_root(store: Store, spec: RootSpec) -> None:
     Raises:
         SpecError: with every place where the two specs differ.
     """
-    refuse_results(store)
     if not store.exists(SPEC_NAME):
+        refuse_results(store)
         return
     there = read_root(store)
     if there.fingerprint != spec.fingerprint:

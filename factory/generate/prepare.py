@@ -206,11 +206,12 @@ def estimate(prepared: Prepared) -> Estimate | None:
     num_samples = sum(record.num_samples for record in records)
     if not num_samples:
         return None
+    seconds = sum(sum(record.seconds.values()) for record in records)
     return extrapolate(
         prepared,
         measured_on=f"{len(records)} records of this root",
         device=records[-1].device.kind,
-        seconds_per_image=sum(sum(record.seconds.values()) for record in records) / num_samples,
+        actor_seconds=prepared.num_images_pending * seconds / num_samples,
         bytes_per_image=sum(record.num_bytes for record in records) / num_samples,
     )
 
@@ -220,22 +221,20 @@ def extrapolate(
     *,
     measured_on: str,
     device: str,
-    seconds_per_image: float,
+    actor_seconds: float,
     bytes_per_image: float,
 ) -> Estimate:
-    """Bytes, time and cost of what is pending, at measured rates.
+    """Bytes, time and cost of what is pending, which takes actors so many seconds in all.
 
     Without `resources.max_actors` the time is that of one actor: which cluster will do the work
     is not known before it does.
     """
     resources = prepared.resolved.spec.resources
     num_actors = min(resources.max_actors or 1, max(prepared.num_pending, 1))
-    num_images = prepared.num_images_pending
-    actor_seconds = num_images * seconds_per_image
     return Estimate(
         measured_on=measured_on,
         device=device,
-        num_bytes=round(num_images * bytes_per_image),
+        num_bytes=round(prepared.num_images_pending * bytes_per_image),
         actor_seconds=round(actor_seconds, 1),
         seconds=round(actor_seconds / num_actors, 1),
         num_actors=num_actors,

@@ -46,7 +46,7 @@ def preview(prepared: Prepared, folder: Path) -> tuple[Path, Estimate]:
         prepared,
         measured_on=f"one batch of {len(batch)} images",
         device=sampler.device.kind,
-        seconds_per_image=seconds * _num_batches(prepared) / max(prepared.num_images_pending, 1),
+        actor_seconds=seconds * _num_batches(prepared),
         bytes_per_image=sum(map(len, encoded)) / len(batch),
     )
 

@@ -258,10 +258,10 @@ def _child(annotation: Any, part: str | int) -> Any:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         field = annotation.model_fields.get(str(part))
         return None if field is None else field.annotation
-    models = list(_models(annotation))
     if (model := _tagged(annotation, part)) is not None:
         return model
     # An item of a list or a value of a table; an optional section has one model.
+    models = _models(annotation)
     fields = [model for model in models if isinstance(part, str) and part in model.model_fields]
     return fields[0].model_fields[str(part)].annotation if fields else annotation
 
