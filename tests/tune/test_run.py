@@ -170,7 +170,7 @@ def test_random_configurations_are_of_the_space_and_a_function_of_the_seed(
     def configs(folder, **fields):
         spec = striped_search(
             space=planted.SPACE | {"training.learning_rate": {"low": 0.01, "high": 0.1}},
-            search={"searcher": "random", "num_trials": 2},
+            search={"searcher": "random", "num_trials": 4},
             **fields,
         )
         prepared = prepare(spec, str(tmp_path / folder))
@@ -179,12 +179,12 @@ def test_random_configurations_are_of_the_space_and_a_function_of_the_seed(
         return spec, [trial.config for trial in tried]
 
     spec, drawn = configs("first")
-    assert len(drawn) == 2
+    assert len(drawn) == 4
     for path, parameter in spec.space.items():
         found = [config[path] for config in drawn]
         if values(parameter) is None:
             assert all(0.01 <= value <= 0.1 for value in found)
-            assert len(set(found)) == 2
+            assert len(set(found)) == 4
         else:
             assert set(found) <= set(values(parameter))
     assert configs("again")[1] == drawn
