@@ -2,6 +2,8 @@
 
 import io
 import json
+import subprocess
+import sys
 
 import duckdb
 import numpy as np
@@ -138,3 +140,20 @@ def test_row_without_a_value_is_told_by_column(file, column):
     pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), sink)
     with pytest.raises(ValueError, match=f"without {column}"):
         read_shard(sink.getvalue().to_pybytes(), "parquet")
+
+
+COUNT_THREADS = """
+import os, sys
+from factory.shards.reader import read_shard
+
+data = open(sys.argv[1], "rb").read()
+before = set(os.listdir("/proc/self/task"))
+assert len(read_shard(data, "parquet")) == 250
+print(len(set(os.listdir("/proc/self/task")) - before))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in /proc")
+def test_reading_leaves_no_thread_that_could_abort_a_process_at_its_end(file):
+    command = [sys.executable, "-c", COUNT_THREADS, str(file)]
+    assert subprocess.run(command, capture_output=True, check=True).stdout == b"0\n"
