@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -364,6 +365,8 @@ def follow_training(
     shared: Shared, spec: TuneSpec, images: str | None, seed: int
 ) -> Iterator[Progress | Score]:
     """Train one classifier in this process, as `Train` says."""
+    # Ray cancels by SIGINT, which all that a script starts in its background ignores.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # One copy on each machine: arrays in the object store are mapped, not copied.
     data: RealData = ray.get(shared.data[0])
     yield from shared.train(spec, shared.root, data, images, seed)

@@ -1,15 +1,17 @@
 """Trials on Ray: stopped, retried, and followed from the first epoch to the score."""
 
 import os
+import signal
 import time
 from pathlib import Path
 
 import pytest
-from ray.exceptions import NodeDiedError, OutOfMemoryError
+import ray
+from ray.exceptions import NodeDiedError, OutOfMemoryError, TaskCancelledError
 from ray.tune.experiment import Trial as TuneTrial
 
 from factory.tune.prepare import prepare
-from factory.tune.search import _Log, make_images, search, share
+from factory.tune.search import _Log, follow_training, make_images, search, share
 from factory.tune.space import with_config
 from factory.tune.trial import Progress, Score, train
 from tests.tune import planted
@@ -57,6 +59,25 @@ def test_stopped_trainings_leave_their_cpus_to_others(ray_cluster, striped_searc
     tried, failures = searched(spec, tmp_path, planted.make, train_for_ever_unless_stopped)
     assert not failures
     assert [bool(trial.scores) for trial in tried] == [True, False, False, False]
+
+
+@ray.remote(num_returns="streaming")
+def follow_where_interrupts_are_ignored(shared, spec):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    yield from follow_training(shared, spec, None, 0)
+
+
+def test_a_training_is_cancelled_where_interrupts_are_ignored(
+    ray_cluster, striped_search, tmp_path
+):
+    spec = striped_search(arm=REAL, space=RATES)
+    shared = share(prepare(spec, str(tmp_path)), make_images, train_for_ever_unless_stopped)
+    never_ends = with_config(spec, {"training.learning_rate": 1e-9})
+    rows = follow_where_interrupts_are_ignored.remote(shared, never_ends)
+    assert ray.get(next(rows)) == Progress(50, 1e-9, 0.5)
+    ray.cancel(rows)
+    with pytest.raises(TaskCancelledError):
+        ray.get(next(rows))
 
 
 @pytest.mark.slow
