@@ -19,35 +19,40 @@ from tests.datasets import small_spec
 
 NUM_IMAGES = 160
 """Ten shards."""
-FIRST_ALONE = 3
-"""Shards of which none waits for a second machine."""
 PATIENCE_SECONDS = 120
 
 
 class WaitsForAnother:
-    """A sampler that leaves a mark when it comes, and in later shards waits for a second one's.
+    """A sampler on the first machine begins at once; on another, once a shard is recorded.
 
-    Its mark holds the number of shards that were recorded before it came.
+    A mark, left when it is loaded, holds the number of shards that were recorded by then. Once one
+    is, no machine draws without a second one.
     """
 
     def __init__(self, resolved, root, marks):
         self._sampler = load_sampler(resolved)
         self.device = self._sampler.device
-        self._later = {plan_seed(resolved, shard) for shard in range(FIRST_ALONE, 10)}
-        self._marks = Path(marks)
-        recorded = len([*Path(root).glob("records/*/*.json")])
-        (self._marks / ray.get_runtime_context().get_node_id()).write_text(str(recorded))
+        self._root, self._marks = Path(root), Path(marks)
+        try:
+            Path(f"{marks}-first").touch(exist_ok=False)
+        except FileExistsError:
+            wait_until(self._num_recorded)
+        mark = self._marks / ray.get_runtime_context().get_node_id()
+        mark.write_text(str(self._num_recorded()))
 
     def __call__(self, batch):
-        if batch[0].seed in self._later:
-            end = time.monotonic() + PATIENCE_SECONDS
-            while len([*self._marks.iterdir()]) < 2 and time.monotonic() < end:
-                time.sleep(0.05)
+        if self._num_recorded():
+            wait_until(lambda: len([*self._marks.iterdir()]) > 1)
         return self._sampler(batch)
 
+    def _num_recorded(self):
+        return len([*self._root.glob("records/*/*.json")])
 
-def plan_seed(resolved, shard):
-    return next(iter(resolved.plan.batch(shard, 0))).seed
+
+def wait_until(is_true):
+    end = time.monotonic() + PATIENCE_SECONDS
+    while not is_true() and time.monotonic() < end:
+        time.sleep(0.05)
 
 
 class LoadWaiting:
