@@ -245,7 +245,8 @@ def _check_labels(spec: GenerateSpec) -> None:
     if spec.labels != "given":
         raise SpecError(
             f"labels: is {spec.labels}, but generator kind {spec.generator.kind} draws for a "
-            "class; give given, and a filter of kind agreement to have a classifier look"
+            "class; leave labels and labeller out, and give a filter of kind agreement to have a "
+            "classifier look"
         )
 
 
@@ -289,15 +290,20 @@ def _check_pixel_model(spec: GenerateSpec, inputs: Inputs) -> None:
     assert isinstance(generator, EdmGenerator | DdpmGenerator)
     assert isinstance(model, ModelFolder)
     if generator.scale != 1 and not model.config.label_dropout:
+        without = "with label_dropout 0" if model.class_names else "without labels"
         raise SpecError(
             f"generator.guidance_scale: is {generator.scale}, but model {generator.model} was "
-            "trained with label_dropout 0 and takes no guidance; give 1"
+            f"trained {without} and takes no guidance; give 1"
         )
     if (spec.labels == "given") != bool(model.class_names):
         is_what = "class-conditional" if model.class_names else "unconditional"
-        ways = "given" if model.class_names else "as_found or quota, and a labeller"
+        ways = (
+            "leave labels and labeller out, or give a model of jobs/fit.py conditional=false"
+            if model.class_names
+            else "give labels=as_found or labels=quota, and labeller.model=FOLDER"
+        )
         raise SpecError(
-            f"labels: is {spec.labels}, but model {generator.model} is {is_what}; give {ways}"
+            f"labels: is {spec.labels}, but model {generator.model} is {is_what}; {ways}"
         )
     if isinstance(generator, DdpmGenerator):
         _check_steps(generator.num_inference_steps, model)

@@ -224,7 +224,10 @@ def folder_digest(folder: Path, *, field: str) -> str:
     total = hashlib.sha256()
     files = sorted(p for p in folder.rglob("*") if p.suffix in _HASHED and p.is_file())
     if not any(path.suffix in _WEIGHTS for path in files):
-        raise SpecError(f"{field}: {folder} holds no {' or '.join(_WEIGHTS)} weights")
+        raise SpecError(
+            f"{field}: {folder} holds no weights ({' or '.join(_WEIGHTS)}); give the folder of a "
+            "model, not one of a dataset or of results"
+        )
     for path in files:
         try:
             digest = hashlib.sha256(path.read_bytes()).hexdigest()

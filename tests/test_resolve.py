@@ -52,7 +52,7 @@ def damage_config(folder, **changes):
         (lambda f: damage_config(f, image_size=None), ["image_size"]),
         (
             lambda f: (f / "unet" / "diffusion_pytorch_model.safetensors").unlink(),
-            ["no .safetensors"],
+            ["no weights (.safetensors", "folder of a model"],
         ),
     ],
 )

@@ -7,7 +7,7 @@ from typing import Any
 
 from factory.sources.open import open_source
 from factory.sources.source import Source
-from factory.sources.trained_on import chain, seen_in_words
+from factory.sources.trained_on import chain, place_in_words, seen_in_words
 from factory.spec import SourceSpec, SpecError
 
 MOST_OVERLAP = 0.01
@@ -30,10 +30,11 @@ def refuse_leaks(
     leaks = seen_images(spec, test, trained_on)
     if leaks:
         named = ", ".join(
-            f"{name} ({seen['name']} {seen['split']})" for name, seen in leaks.items()
+            f"{name} ({place_in_words(seen['name'], seen['split'])})"
+            for name, seen in leaks.items()
         )
         raise SpecError(
-            f"test: {test.name} {test.split} is what the generator of {named}, or a classifier "
+            f"test: {test.place} is what the generator of {named}, or a classifier "
             "that chose its images, was trained on, so it can tell nothing about these images; "
             "test on others"
         )
@@ -71,7 +72,7 @@ def count_overlap(test: Source, real: Source, synthetic: Mapping[str, Source]) -
     with_real = count_common(test, real)
     if with_real > MOST_OVERLAP * len(test):
         raise SpecError(
-            f"test: {with_real} of {len(test)} images of {test.name} {test.split} are among "
+            f"test: {with_real} of {len(test)} images of {test.place} are among "
             "the real training images; give a test set of other images"
         )
     drawn = {name: count_common(test, source) for name, source in synthetic.items()}

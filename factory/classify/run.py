@@ -16,7 +16,7 @@ from factory.classify.arms import PreparedArm, Sources
 from factory.classify.compare import make_report
 from factory.classify.pages import report_html, verdict_sentence
 from factory.classify.pictures import draw_pictures
-from factory.classify.prepare import Prepared, record_name
+from factory.classify.prepare import Prepared, classifier_folder, record_name
 from factory.classify.results import ClassifyReport, Epoch, TrialRecord
 from factory.classify.train import Workers
 from factory.classify.trial import Trial
@@ -86,6 +86,10 @@ def run(prepared: Prepared, address: str | None = None) -> ClassifyReport:
     save_report(store, report, report_html(report, spec, pictures), pictures)
     for verdict in report.verdicts:
         _LOG.info("%s", verdict_sentence(verdict, spec.confidence))
+    if spec.save_classifiers:
+        for name, arm in report.arms.items():
+            saved = f"{store.url}/{classifier_folder(arm.fingerprint, 0)}"
+            _LOG.info("the first of %d classifiers of %s: %s", spec.num_seeds, name, saved)
     _LOG.info("look at %s", report.html)
     return report
 

@@ -124,9 +124,9 @@ class Prepared:
         if [part.get("digest") for part in chain(trained_on)] != [self.seen.digest]:
             given = self.spec.memorisation is not None and self.spec.memorisation.seen is not None
             return (
-                f"its generator saw {seen_in_words(trained_on)}; "
-                f"{'memorisation.seen' if given else 'real'} is not that but {len(self.seen):,} "
-                f"images ({self.seen.name} {self.seen.split}); name all that it has seen in "
+                f"its generator saw {seen_in_words(trained_on)}, and not just the "
+                f"{len(self.seen):,} images ({self.seen.place}) given as "
+                f"{'memorisation.seen' if given else 'real'}; name all that it has seen in "
                 "memorisation.seen"
             )
         return "" if HELD_OUT in self.sources else "there are no held-out images to calibrate by"
@@ -206,8 +206,8 @@ def _open_seen(spec: EvaluateSpec, real: Source, held_out: Source | None) -> Sou
     check_size("memorisation.seen", seen, real)
     if held_out is not None and _holds(seen, held_out):
         raise SpecError(
-            f"memorisation.seen: {seen.name} {seen.split} holds all {len(held_out):,} images of "
-            f"held_out ({held_out.name} {held_out.split}), which no generator may have seen; name "
+            f"memorisation.seen: {seen.place} holds all {len(held_out):,} images of "
+            f"held_out ({held_out.place}), which no generator may have seen; name "
             "what the generator was trained on, e.g. its train split, or give other images as "
             "held_out"
         )

@@ -61,7 +61,7 @@ def _classifier_in_words(prepared: Prepared) -> str:
         return f"the classifier {weights_label(named, pinned)}"
     real = prepared.sources["real"]
     return (
-        f"a small network trained on the {len(real):,} images of {real.name} {real.split} "
+        f"a small network trained on the {len(real):,} images of {real.place} "
         f"({prepared.num_seen:,} images seen)"
     )
 

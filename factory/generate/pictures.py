@@ -14,7 +14,7 @@ _MAX_ROWS = 20
 
 
 def save_contact_sheet(store: Store, records: dict[int, ShardRecord], *, anew: bool) -> str | None:
-    """Put a sheet into the root: a row a class (at most 20), its first ten images.
+    """Put a sheet into the root: a row a class (at most 20) that has images, its first ten.
 
     Args:
         store: the root.
@@ -48,6 +48,7 @@ def _first_images(
 ) -> dict[str, list[NDArray[np.uint8]]]:
     names = list(dict.fromkeys(n for r in records.values() for n in r.class_counts))[:_MAX_ROWS]
     rows: dict[str, list[NDArray[np.uint8]]] = {name: [] for name in names}
+    labels: dict[str, int] = {}
     for record in records.values():
         short = {name for name, row in rows.items() if len(row) < _COLUMNS}
         if not short:
@@ -58,4 +59,6 @@ def _first_images(
             row = rows.get(sample.class_name, [])
             if sample.class_name in rows and len(row) < _COLUMNS:
                 row.append(decode_image(sample.image))
-    return rows
+                labels[sample.class_name] = sample.label
+    # Records name the classes of pseudo-labels in the order in which they were found.
+    return dict(sorted(rows.items(), key=lambda item: labels[item[0]]))

@@ -257,9 +257,12 @@ def _read(part: type[_PartT], folder: str, *, field: str) -> tuple[_PartT, _Aske
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
+        is_other = first["type"] == "missing"
+        why = (
+            f"another job's: it lacks {place}" if is_other else f"{place or 'file'}: {first['msg']}"
+        )
         raise SpecError(
-            f"{field}: {store.url} holds no report of jobs/{field}.py "
-            f"({place or 'file'}: {first['msg']}); {remedy}"
+            f"{field}: {store.url} holds no report of jobs/{field}.py ({why}); {remedy}"
         ) from None
 
 

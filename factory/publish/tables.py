@@ -100,7 +100,7 @@ def compared_rows(evaluation: Evaluation) -> list[Row]:
     if evaluation.held_out is not None:
         sources["real, held out"] = evaluation.held_out.source
     return [
-        (f"{kind}: {source.name} {source.split}", f"{source.num_images:,}", code(source.digest))
+        (f"{kind}: {source.place}", f"{source.num_images:,}", code(source.digest))
         for kind, source in sources.items()
     ]
 

@@ -10,6 +10,7 @@ from factory.publish.measured import (
     Estimate,
     Memorisation,
 )
+from factory.sources.trained_on import place_in_words
 from factory.spec import (
     AgreementFilter,
     ContrastFilter,
@@ -130,7 +131,8 @@ def seen_in_words(seen: Seen) -> str:
     if seen.num_images is None:
         return f"whatever {seen.name} had seen, which is not known"
     digest = "" if seen.digest is None else f", content digest {seen.digest[:12]}\u2026"
-    return f"{seen.num_images:,} real images ({seen.name}, split {seen.split}{digest})"
+    place = place_in_words(seen.name, seen.split or "")
+    return f"{seen.num_images:,} real images ({place}{digest})"
 
 
 def copies_in_words(found: Memorisation, num_searched: int, confidence: float) -> str:

@@ -102,11 +102,12 @@ def _open_embedded(spec: SourceSpec) -> Source:
 
 def _nothing_there(spec: SourceSpec) -> SpecError:
     make = "make generate" if spec.path == "out" else f"python jobs/generate.py --root {spec.path}"
+    is_file = Path(spec.path).suffix in (".parquet", ".tar")
     embedded = sorted(path.parent.name for path in ASSETS.glob("*/train.parquet"))
     return SpecError(
         f"path: {spec.path} is no file, no folder and no embedded source; embedded: {embedded}; "
         "give one of these, Parquet files, WebDataset tars, an image folder, a root or its URL, or "
-        f"hub:org/name, or make a dataset there: {make}"
+        f"hub:org/name{'' if is_file else f', or make a dataset there: {make}'}"
     )
 
 

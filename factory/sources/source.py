@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from factory.sources.trained_on import place_in_words
+
 
 @dataclass(frozen=True)
 class Source:
@@ -50,6 +52,11 @@ class Source:
         total.update(self.labels.astype("<i8").tobytes())
         total.update(np.ascontiguousarray(self.images).data)
         return total.hexdigest()
+
+    @property
+    def place(self) -> str:
+        """Where the images lie, in words."""
+        return place_in_words(self.name, self.split)
 
     @property
     def seen(self) -> dict[str, Any]:

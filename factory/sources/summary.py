@@ -3,6 +3,7 @@
 from typing import Any
 
 from factory.sources.source import Source
+from factory.sources.trained_on import place_in_words
 from factory.spec import Frozen
 
 
@@ -21,6 +22,11 @@ class SourceSummary(Frozen):
     """Corrupt images left out."""
     trained_on: dict[str, Any] | None
     """Of a synthetic source: what its generator had seen, where that is known."""
+
+    @property
+    def place(self) -> str:
+        """Where it lies, in words."""
+        return place_in_words(self.name, self.split)
 
 
 def summarize(source: Source) -> SourceSummary:

@@ -1,6 +1,12 @@
 """What a model had seen: its own training images, and what the models before it had."""
 
+from pathlib import PurePosixPath
 from typing import Any
+
+
+def place_in_words(name: str, split: str) -> str:
+    """Where images lie, e.g. "fashion_mnist train"; a file has no splits, so its name will do."""
+    return name if PurePosixPath(name).suffix in (".parquet", ".tar") else f"{name} {split}"
 
 
 def chain(trained_on: dict[str, Any] | None) -> list[dict[str, Any]]:
@@ -15,7 +21,7 @@ def chain(trained_on: dict[str, Any] | None) -> list[dict[str, Any]]:
 def seen_in_words(trained_on: dict[str, Any] | None) -> str:
     """What a generator had seen, e.g. "60,000 real images (fashion_mnist train)"."""
     return " and ".join(
-        f"{seen['num_images']:,} real images ({seen['name']} {seen['split']})"
+        f"{seen['num_images']:,} real images ({place_in_words(seen['name'], seen['split'])})"
         if "digest" in seen
         else f"whatever {seen['name']} had seen, which is not known"
         for seen in chain(trained_on)

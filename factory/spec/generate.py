@@ -83,10 +83,15 @@ class GenerateSpec(Frozen):
 
     @model_validator(mode="after")
     def _labels(self) -> "GenerateSpec":
-        if (self.labels == "given") != (self.labeller is None):
+        if self.labels != "given" and self.labeller is None:
             raise ValueError(
-                f"labels is {self.labels} and labeller {self.labeller}; "
-                "as_found and quota need a labeller, given takes none"
+                f"labels is {self.labels}, and no labeller says them; give labeller.model=FOLDER, "
+                "e.g. a classifier of jobs/classify.py save_classifiers=true"
+            )
+        if self.labels == "given" and self.labeller is not None:
+            raise ValueError(
+                f"labeller.model is {self.labeller.model} and labels is given; give "
+                "labels=as_found or labels=quota, or leave the labeller out"
             )
         if self.labels == "as_found" and self.images_per_class is not None:
             raise ValueError(

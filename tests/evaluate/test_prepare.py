@@ -140,12 +140,11 @@ def test_what_will_not_be_judged_for_copies_is_said_beforehand(small_spec, tmp_p
     together, unknown = dry_run(prepared).warnings
     assert together.startswith("a, c: will not be judged for copies: ")
     assert "saw 60,000 real images" in together
-    assert "real is not that but 120 images" in together
+    assert "and not just the 120 images (fashion_mnist_small train) given as real" in together
     assert unknown.startswith("d: ")
     given = prepared.spec.model_copy(update={"memorisation": Memorisation(seen=SourceSpec())})
-    assert (
-        "memorisation.seen is not that but 120 images" in replace(prepared, spec=given).warnings[0]
-    )
+    warned = replace(prepared, spec=given).warnings[0]
+    assert "(fashion_mnist_small train) given as memorisation.seen; name all" in warned
     unasked = prepared.spec.model_copy(update={"memorisation": None})
     assert replace(prepared, spec=unasked).warnings == ()
 

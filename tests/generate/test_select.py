@@ -5,6 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from factory.generate.prepare import open_root, prepare
 from factory.generate.select import Opinion, Selection, ShardUnfilled
@@ -14,7 +15,7 @@ from factory.records import dataset_digest
 from factory.resolve import resolve
 from factory.shards.reader import read_shard
 from factory.sources.check import check_shard
-from factory.spec import SpecError, VerifySpec
+from factory.spec import GenerateSpec, SpecError, VerifySpec
 from factory.verify.prepare import prepare as prepare_verify
 from factory.vision.channels import to_channels
 from factory.vision.labeller import load_labeller
@@ -228,14 +229,14 @@ def test_agreement_filter_rejects_what_is_seen_as_another_class(tmp_path, tiny_m
 @pytest.mark.parametrize(
     ("fields", "named"),
     [
-        ({}, "unconditional; give as_found or quota, and a labeller"),
+        ({}, "unconditional; give labels=as_found or labels=quota, and labeller"),
         ({"labels": "quota", "shard_size": 2, "labeller": "it"}, "shard_size: is 2.* 3 classes"),
         ({"labels": "quota", "class_names": ["cat", "cow"], "labeller": "it"}, "'cow'.*labeller"),
         ({"labels": "as_found", "labeller": "nowhere"}, r"labeller\.model: nowhere is no folder"),
         ({"labels": "as_found", "labeller": "a/b/c"}, r"a/b/c is no folder, and no id .*; give a "),
         (
             {"labels": "quota", "labeller": "it", "generator": {"guidance_scale": 2.0}},
-            "takes no guidance",
+            "trained without labels and takes no guidance",
         ),
     ],
 )
@@ -248,8 +249,20 @@ def test_what_cannot_be_labelled_is_refused(unconditional, labeller, fields, nam
 
 
 def test_a_labeller_of_a_conditional_model_is_refused(tiny_model, labeller):
-    with pytest.raises(SpecError, match="class-conditional; give given"):
+    with pytest.raises(SpecError, match="class-conditional; leave labels and labeller out"):
         resolve(small_spec(tiny_model, labels="quota", labeller={"model": str(labeller)}))
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"labels": "quota"}, r"no labeller says them; give labeller\.model=FOLDER"),
+        ({"labeller": {"model": "x"}}, "labels is given; give labels=as_found or labels=quota"),
+    ],
+)
+def test_labels_and_labeller_are_given_together(fields, named):
+    with pytest.raises(ValidationError, match=named):
+        GenerateSpec.model_validate(fields)
 
 
 # Reconstructions

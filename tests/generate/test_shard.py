@@ -566,6 +566,21 @@ def test_contact_sheet_shows_a_row_a_class(tmp_path, tiny_model):
     assert width >= 10 * 16
 
 
+def test_contact_sheet_has_classes_in_order_however_they_were_found(tmp_path, tiny_model):
+    made = make_dataset(tmp_path, tiny_model)
+    sheets = []
+    for order in (1, -1):
+        records = {
+            shard: record.model_copy(
+                update={"class_counts": dict([*record.class_counts.items()][::order])}
+            )
+            for shard, record in made.inventory.records.items()
+        }
+        save_contact_sheet(made.store, records, anew=True)
+        sheets.append(made.store.get("contact-sheet.png"))
+    assert sheets[0] == sheets[1]
+
+
 def test_estimate_scales_the_records_to_what_is_pending(tmp_path, tiny_model):
     made = make_dataset(tmp_path, tiny_model)
     assert estimate(prepare(small_spec(tiny_model), str(tmp_path / "new"))) is None

@@ -319,3 +319,9 @@ def test_place_where_nothing_is_names_the_command_that_makes_it(
     with pytest.raises(SpecError) as error:
         opened(path)
     assert command in str(error.value)
+
+
+def test_a_mistyped_file_is_no_place_for_a_dataset(tmp_path):
+    with pytest.raises(SpecError, match="is no file, no folder") as error:
+        opened(tmp_path / "train.parquet")
+    assert "jobs/generate.py" not in str(error.value)
