@@ -41,7 +41,7 @@ class Judge:
         self.referee = Referee(
             accuracy=float((labels == held_out.labels).mean()),
             real_distance=frechet_distance(moments(classifier.look(part.images)[0]), self._real),
-            held_out=f"{held_out.name} {held_out.split}",
+            held_out=held_out.place,
             num_held_out=len(held_out),
         )
 

@@ -199,7 +199,7 @@ def dry_run(prepared: Prepared) -> FitDryRun:
         source=source.name,
         num_source_images=len(source),
         class_counts=source.class_counts,
-        held_out=f"{held_out.name} {held_out.split}",
+        held_out=held_out.place,
         num_held_out=len(held_out),
         num_steps=make_schedule(spec, len(source)).num_steps,
         images_seen=history[-1].images if history else 0,

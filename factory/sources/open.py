@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from glob import glob
 from pathlib import Path
 
-from factory.records import SPEC_NAME
+from factory.records import SPEC_NAME, SUFFIXES
 from factory.sources.folder import open_folder
 from factory.sources.hub import open_hub
 from factory.sources.parquet import open_parquet
@@ -102,7 +102,7 @@ def _open_embedded(spec: SourceSpec) -> Source:
 
 def _nothing_there(spec: SourceSpec) -> SpecError:
     make = "make generate" if spec.path == "out" else f"python jobs/generate.py --root {spec.path}"
-    is_file = Path(spec.path).suffix in (".parquet", ".tar")
+    is_file = Path(spec.path).suffix in SUFFIXES.values()
     embedded = sorted(path.parent.name for path in ASSETS.glob("*/train.parquet"))
     return SpecError(
         f"path: {spec.path} is no file, no folder and no embedded source; embedded: {embedded}; "

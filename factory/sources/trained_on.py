@@ -3,10 +3,12 @@
 from pathlib import PurePosixPath
 from typing import Any
 
+from factory.records import SUFFIXES
+
 
 def place_in_words(name: str, split: str) -> str:
     """Where images lie, e.g. "fashion_mnist train"; a file has no splits, so its name will do."""
-    return name if PurePosixPath(name).suffix in (".parquet", ".tar") else f"{name} {split}"
+    return name if PurePosixPath(name).suffix in SUFFIXES.values() else f"{name} {split}"
 
 
 def chain(trained_on: dict[str, Any] | None) -> list[dict[str, Any]]:

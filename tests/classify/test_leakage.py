@@ -100,7 +100,7 @@ def test_description_gives_both_numbers(striped_files):
     train = open_source(SourceSpec(path=striped_files["real"]))
     text = describe(replace(train, trained_on=seen(train)), owner="this arm", num_real=40)
     # The file's name, and no split: it has none.
-    assert text == (f"the generator saw 120 real images ({train.name}); this arm has 40")
+    assert text == f"the generator saw 120 real images ({train.name}); this arm has 40"
     embedded = replace(train, name="fashion_mnist_small", split="test")
     assert seen_in_words(seen(embedded)) == "120 real images (fashion_mnist_small test)"
     assert "not known" in describe(train, owner="this arm", num_real=40)

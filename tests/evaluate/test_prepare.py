@@ -144,7 +144,7 @@ def test_what_will_not_be_judged_for_copies_is_said_beforehand(small_spec, tmp_p
     assert unknown.startswith("d: ")
     given = prepared.spec.model_copy(update={"memorisation": Memorisation(seen=SourceSpec())})
     warned = replace(prepared, spec=given).warnings[0]
-    assert "(fashion_mnist_small train) given as memorisation.seen; name all" in warned
+    assert "just the 120 images (fashion_mnist_small train) given as memorisation.seen;" in warned
     unasked = prepared.spec.model_copy(update={"memorisation": None})
     assert replace(prepared, spec=unasked).warnings == ()
 

@@ -283,7 +283,7 @@ def test_results_that_cannot_be_read_are_refused_by_field_and_folder(tmp_path, r
     ):
         find_evaluation(str(tmp_path / "none"), str(root))
     folder = put_results(tmp_path / "results", report, synthetic=root)
-    with pytest.raises(SpecError, match=r"no report of jobs/classify.py \(another job's"):
+    with pytest.raises(SpecError, match=r"classify: .*no report of jobs/classify.py \(.*network"):
         find_classification(str(folder), str(root))
     (folder / "report.json").write_text("{")
     with pytest.raises(SpecError, match=r"evaluate: .*no report"):
