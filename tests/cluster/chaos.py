@@ -4,6 +4,7 @@ import random
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -139,6 +140,8 @@ class Outcome:
     """What was hit, in this order."""
     codes: list[int] = field(default_factory=list)
     """Exit codes of the runs, the last of them 0."""
+    last_words: list[str] = field(default_factory=list)
+    """The last line of each run on stderr: what a run that failed gave as its reason."""
     seconds: float = 0.0
     """From the first start to the last end."""
     begun: int = 0
@@ -166,7 +169,7 @@ def make_disturbed(
         chance: decides what happens, how often and when.
     """
     outcome, started = Outcome(), time.monotonic()
-    with _running(words, head) as job:
+    with _running(words, head, outcome) as job:
         moments = [chance.randint(1, 3 * num_shards // 4) for _ in range(MOST_STRIKES)]
         for moment in sorted(moments[: chance.randint(1, MOST_STRIKES)]):
             name = chance.choice([*strikes, "driver"])
@@ -183,24 +186,30 @@ def make_disturbed(
         outcome.codes.append(job.wait(PATIENCE_SECONDS))
     while outcome.codes[-1] != 0 and len(outcome.codes) < MOST_RUNS:
         mend()
-        with _running(words, head) as job:
+        with _running(words, head, outcome) as job:
             outcome.codes.append(job.wait(PATIENCE_SECONDS))
     outcome.seconds = time.monotonic() - started
     return outcome
 
 
 @contextmanager
-def _running(words: Sequence[str], head: Head) -> Iterator[subprocess.Popen[bytes]]:
+def _running(
+    words: Sequence[str], head: Head, outcome: Outcome
+) -> Iterator[subprocess.Popen[bytes]]:
     shell = {name: value for name, value in head.shell.items() if name != "RAY_ADDRESS"}
-    job = subprocess.Popen(
-        [str(BIN / "python"), *words, "--address", head.address],
-        cwd=PROJECT,
-        env=shell,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        yield job
-    finally:
-        job.kill()
-        job.wait()
+    with tempfile.TemporaryFile() as said:
+        job = subprocess.Popen(
+            [str(BIN / "python"), *words, "--address", head.address],
+            cwd=PROJECT,
+            env=shell,
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+        )
+        try:
+            yield job
+        finally:
+            job.kill()
+            job.wait()
+            said.seek(0)
+            lines = said.read().decode().splitlines()
+            outcome.last_words.append(lines[-1] if lines else "")
