@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.cluster.heads import BIN, PROJECT, Head, free_ports
+from tests.cluster.heads import BIN, PROJECT, STARTED, Head, free_ports
 
 NUM_NODES = 2
 MOST_STRIKES = 3
@@ -28,9 +28,11 @@ class Machines:
     """Nodes of a cluster, one CPU each; every one is a tree of processes that dies as a whole."""
 
     def __init__(self, head: Head) -> None:
-        """Start them; they join the head within seconds."""
+        """Start them, and wait until they have joined the head."""
         self._head = head
+        self._starting: subprocess.Popen[str] | None = None
         self._nodes = [self._start() for _ in range(NUM_NODES)]
+        self._wait()
 
     def lose_process(self, chance: random.Random) -> str | None:
         """Kill one process that draws."""
@@ -55,10 +57,12 @@ class Machines:
         for node in self._nodes:
             _kill_tree(node)
 
-    def _start(self) -> subprocess.Popen[bytes]:
+    def _start(self) -> subprocess.Popen[str]:
+        # Nodes that start on one machine at the same time choose the same names for their sockets.
+        self._wait()
         agent, agent_grpc, metrics = free_ports(3)
         shell = {name: value for name, value in self._head.shell.items() if name != "RAY_ADDRESS"}
-        return subprocess.Popen(
+        self._starting = subprocess.Popen(
             [
                 *(BIN / "ray", "start", f"--address={self._head.address}", "--block"),
                 *("--num-cpus=1", "--num-gpus=0", "--object-store-memory=80000000"),
@@ -66,10 +70,19 @@ class Machines:
                 *(f"--dashboard-agent-grpc-port={agent_grpc}", f"--metrics-export-port={metrics}"),
             ],
             env=shell,
-            stdout=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            text=True,
             start_new_session=True,
         )
+        return self._starting
+
+    def _wait(self) -> None:
+        """Wait until the node that was started last has joined, if it still lives."""
+        if self._starting is not None and self._starting.poll() is None:
+            assert self._starting.stdout is not None
+            assert any(STARTED in line for line in self._starting.stdout)
+        self._starting = None
 
     def _processes(self) -> Iterator[psutil.Process]:
         for node in self._nodes:
@@ -83,7 +96,7 @@ def _draws(process: psutil.Process) -> bool:
     return False
 
 
-def _kill_tree(process: subprocess.Popen[bytes]) -> None:
+def _kill_tree(process: subprocess.Popen[str]) -> None:
     with suppress(psutil.NoSuchProcess):
         tree = psutil.Process(process.pid).children(recursive=True)
         process.kill()
