@@ -1,9 +1,7 @@
 """From what was tried to the report: order, costs, shares."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
 
 from factory.classify.leakage import seen_images
 from factory.classify.words import mix_in_words, network_in_words, training_in_words
@@ -26,38 +24,11 @@ from factory.tune.results import (
     TrialResult,
     TuneReport,
 )
-from factory.tune.searchers import METRIC, SECONDS, TIME
 from factory.tune.space import Config, with_config
 from factory.tune.trial import Score
+from factory.tune.tried import Tried
 
 _PACKAGES = ("factory", "ray", "optuna", "torch", "diffusers", "numpy")
-
-
-@dataclass(frozen=True)
-class Tried:
-    """A configuration that was trained, or whose training was stopped."""
-
-    number: int
-    config: Config
-    accuracy: float
-    percent: int
-    seconds: float
-    """Of its trainings."""
-    scores: tuple[Score, ...]
-    """Of its finished trainings."""
-
-    @classmethod
-    def from_metrics(cls, number: int, config: Config, metrics: Mapping[str, Any]) -> "Tried":
-        """From what the trial reported last."""
-        return cls(
-            number=number,
-            config=config,
-            accuracy=metrics[METRIC],
-            percent=min(100, metrics[TIME]),
-            # Ray Train reports no seconds of its own for a training that was stopped.
-            seconds=metrics.get(SECONDS, 0.0),
-            scores=tuple(Score(**score) for score in metrics.get("scores", ())),
-        )
 
 
 def best_of(tried: Sequence[Tried], top: int) -> list[Tried]:

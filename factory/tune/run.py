@@ -15,11 +15,12 @@ from factory.tune.final import Final, choose, compare_chosen, named_mixes
 from factory.tune.pages import report_html
 from factory.tune.pictures import draw_pictures
 from factory.tune.prepare import Prepared, count_images
-from factory.tune.report import Tried, best_of, confirmed_trials, make_report
+from factory.tune.report import best_of, confirmed_trials, make_report
 from factory.tune.results import ConfirmedTrial, TuneReport
 from factory.tune.search import Shared, make_images, reason_of, search, share, train_again
 from factory.tune.space import Config
 from factory.tune.trial import Score, train
+from factory.tune.tried import Tried
 
 _LOG = logging.getLogger(__name__)
 

@@ -19,9 +19,7 @@ from ray import tune
 from ray.exceptions import NodeDiedError, OutOfMemoryError, RayError, WorkerCrashedError
 from ray.train import TrainingFailedError
 from ray.tune.experiment import Trial as TuneTrial
-from ray.tune.integration.ray_train import TuneReportCallback
 
-from factory.classify.run import train_on_workers
 from factory.cluster import ActorShape
 from factory.generate.prepare import prepare as prepare_images
 from factory.generate.run import run as run_generate
@@ -44,7 +42,6 @@ from factory.tune.prepare import (
     in_whole_shards,
     num_trials,
 )
-from factory.tune.report import Tried
 from factory.tune.searchers import (
     DONE,
     METRIC,
@@ -57,6 +54,7 @@ from factory.tune.searchers import (
 )
 from factory.tune.space import Config, decode, in_words, with_config
 from factory.tune.trial import Progress, Score, prepare_trial
+from factory.tune.tried import Tried
 
 _LOG = logging.getLogger(__name__)
 
@@ -376,6 +374,11 @@ def train_wide(
     shared: Shared, spec: TuneSpec, images: str | None, seed: int, *, is_watched: bool = False
 ) -> Iterator[Progress | Score]:
     """One training on several workers of Ray Train, which tell Tune themselves how far they are."""
+    # Three seconds of importing that no other process of a search needs.
+    from ray.tune.integration.ray_train import TuneReportCallback
+
+    from factory.classify.run import train_on_workers
+
     trial = prepare_trial(spec, shared.root, ray.get(shared.data[0]), images)
     record = trial.recorded(seed)
     if record is not None:
