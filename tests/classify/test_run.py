@@ -70,6 +70,7 @@ def test_one_and_two_workers_agree_without_batch_norm(ray_cluster, comparison, t
     assert max((one[name] - two[name]).abs().max() for name in one) < 1e-5
 
 
+@pytest.mark.slow
 def test_two_workers_train_a_network_with_batch_norm(ray_cluster, comparison, tmp_path):
     spec = comparison(arms={"real": {}}, num_seeds=1, num_workers=2, training={"epochs": 6})
     assert run(prepare(spec, str(tmp_path))).arms["real"].top1.mean > 0.9

@@ -48,6 +48,7 @@ def test_features_are_computed_once_and_the_report_is_the_same(
     assert list((tmp_path / "root/pictures").glob("*.png"))
 
 
+@pytest.mark.slow
 def test_the_small_classifier_is_trained_once_and_sees_classes(ray_cluster, small_spec, tmp_path):
     spec = small_spec({"one": OTHER}, classifier=None, real=SourceSpec(num_images=400))
     root = str(tmp_path)

@@ -53,6 +53,7 @@ def test_two_workers_train_the_model_of_one_process_and_the_root_tells_all(ray_c
     assert run(again) == report.model_copy(update={"skipped": True})
 
 
+@pytest.mark.slow
 def test_unconditional_ddpm_stops_early_for_all_workers_and_leaves_a_model_that_loads(
     ray_cluster, tmp_path
 ):

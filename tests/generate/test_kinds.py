@@ -177,14 +177,8 @@ def make_alone(spec, root):
     return prepare(spec, str(root)).inventory.records
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        # Each starts two processes.
-        pytest.param(kind, marks=() if kind == "LoRA" else pytest.mark.slow, id=kind)
-        for kind in SPECS
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", SPECS)
 def test_killed_and_gone_on_with_gives_the_bytes_of_one_process(
     ray_cluster, tmp_path, models, kind
 ):
@@ -198,13 +192,8 @@ def test_killed_and_gone_on_with_gives_the_bytes_of_one_process(
     assert stage.run(prepare(spec, str(root))).made == 0
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        pytest.param(kind, marks=() if kind == "filters" else pytest.mark.slow, id=kind)
-        for kind in SPECS
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", SPECS)
 def test_killed_job_run_again_gives_the_bytes_of_one_process(ray_cluster, tmp_path, models, kind):
     fields = {**SMALL, **SPECS[kind](models)}
     alone = make_alone(GenerateSpec.model_validate(fields), tmp_path / "alone")
