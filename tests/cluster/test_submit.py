@@ -38,7 +38,6 @@ def assert_readable(log):
     assert set(re.findall(r"[^\x20-\x7e]", log)) <= {"\n", "\t"}
 
 
-@pytest.mark.slow
 def test_a_job_that_was_stopped_goes_on_when_it_is_submitted_again(head, tiny_model, tmp_path):
     root = Path(head.shell["HOME"], "factory", "out")
     submitted = head.submit("--no-wait", "--submission-id", "first", *generate(tiny_model, MANY))
@@ -77,11 +76,7 @@ def test_the_token_decides_who_may_submit_and_the_upload_what_runs(head, tmp_pat
     assert re.search(r"working_dir_files/\S+/factory/__init__.py", accepted.stdout)
 
 
-@pytest.mark.parametrize(
-    "token",
-    # Ray tries a wrong one for some twenty seconds.
-    [pytest.param(None, id="missing"), pytest.param("2" * 64, marks=pytest.mark.slow, id="wrong")],
-)
+@pytest.mark.parametrize("token", [None, "2" * 64], ids=["missing", "wrong"])
 def test_a_driver_without_the_token_is_told_so(head, tiny_model, tmp_path, token):
     file = tmp_path / "token"
     if token is not None:
