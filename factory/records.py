@@ -15,6 +15,7 @@ import hashlib
 import re
 import time
 from collections.abc import Iterable, Iterator
+from pathlib import PurePosixPath
 from typing import Any, Literal, NamedTuple
 
 from pydantic import ValidationError
@@ -125,6 +126,11 @@ def record_name(shard: int, num_samples: int) -> str:
 def shard_name(shard: int, sha256: str, form: str) -> str:
     """Name of a shard's file of format `form`."""
     return f"data/train-{shard:05d}-{sha256[:8]}{SUFFIXES[form]}"
+
+
+def is_shard_file(path: str) -> bool:
+    """Whether a path ends as files of shards do, whoever has written it."""
+    return PurePosixPath(path).suffix in SUFFIXES.values()
 
 
 def refuse_others(store: Store, spec: type[Frozen], *, job: str) -> None:

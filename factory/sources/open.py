@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from glob import glob
 from pathlib import Path
 
-from factory.records import SPEC_NAME, SUFFIXES
+from factory.records import SPEC_NAME, is_shard_file
 from factory.sources.folder import open_folder
 from factory.sources.hub import open_hub
 from factory.sources.parquet import open_parquet
@@ -102,12 +102,11 @@ def _open_embedded(spec: SourceSpec) -> Source:
 
 def _nothing_there(spec: SourceSpec) -> SpecError:
     make = "make generate" if spec.path == "out" else f"python jobs/generate.py --root {spec.path}"
-    is_file = Path(spec.path).suffix in SUFFIXES.values()
     embedded = sorted(path.parent.name for path in ASSETS.glob("*/train.parquet"))
     return SpecError(
         f"path: {spec.path} is no file, no folder and no embedded source; embedded: {embedded}; "
         "give one of these, Parquet files, WebDataset tars, an image folder, a root or its URL, or "
-        f"hub:org/name{'' if is_file else f', or make a dataset there: {make}'}"
+        f"hub:org/name{'' if is_shard_file(spec.path) else f', or make a dataset there: {make}'}"
     )
 
 

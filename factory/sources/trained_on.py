@@ -1,14 +1,13 @@
 """What a model had seen: its own training images, and what the models before it had."""
 
-from pathlib import PurePosixPath
 from typing import Any
 
-from factory.records import SUFFIXES
+from factory.records import is_shard_file
 
 
 def place_in_words(name: str, split: str) -> str:
     """Where images lie, e.g. "fashion_mnist train"; a file has no splits, so its name will do."""
-    return name if PurePosixPath(name).suffix in SUFFIXES.values() else f"{name} {split}"
+    return name if is_shard_file(name) else f"{name} {split}"
 
 
 def chain(trained_on: dict[str, Any] | None) -> list[dict[str, Any]]:

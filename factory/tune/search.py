@@ -374,7 +374,7 @@ def train_wide(
     shared: Shared, spec: TuneSpec, images: str | None, seed: int, *, is_watched: bool = False
 ) -> Iterator[Progress | Score]:
     """One training on several workers of Ray Train, which tell Tune themselves how far they are."""
-    # Three seconds of importing that no other process of a search needs.
+    # Seconds of importing that a process which trains by itself does not need.
     from ray.tune.integration.ray_train import TuneReportCallback
 
     from factory.classify.run import train_on_workers
