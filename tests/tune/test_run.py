@@ -214,7 +214,6 @@ def test_asha_stops_those_that_are_behind_the_better_half_before_them(
     assert best.config == {"arm.synthetic_ratio": 0.6, "arm.mix.multiplier": 2.0}
 
 
-@pytest.mark.slow
 def test_a_configuration_that_fails_is_named_and_the_others_go_on(
     ray_cluster, striped_search, tmp_path
 ):
