@@ -250,8 +250,9 @@ class ActorShape:
     def pool(self, resources: Resources, *, num_tasks: int) -> tuple[int, int]:
         """Smallest and largest size of a pool for `num_tasks`: never more actors than tasks."""
         if _is_private():
-            largest = min(resources.max_actors or self.capacity, num_tasks)
-            return min(resources.min_actors, largest), largest
+            # All at once: one after the other, their starts would leave cores idle.
+            size = min(resources.max_actors or num_tasks, self.capacity, num_tasks)
+            return size, size
         # Nobody says how far a cluster may grow. Ray Data itself asks for twice what there is, and
         # an autoscaler that may not give all of it gives nothing; for actors it gives what it may.
         largest = min(resources.max_actors or num_tasks, num_tasks)

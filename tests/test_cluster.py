@@ -41,9 +41,14 @@ def test_a_pool_on_a_cluster_asks_for_more_than_there_is(
 
 @pytest.mark.parametrize(
     ("asked", "num_tasks", "expected"),
-    [({}, 1000, (1, 2)), ({"min_actors": 2}, 1000, (2, 2)), ({"max_actors": 8}, 1, (1, 1))],
+    [
+        ({}, 1000, (2, 2)),
+        ({"max_actors": 1}, 1000, (1, 1)),
+        ({"max_actors": 8}, 1000, (2, 2)),
+        ({}, 1, (1, 1)),
+    ],
 )
-def test_a_pool_on_this_machine_takes_what_there_is(ray_cluster, asked, num_tasks, expected):
+def test_a_pool_on_this_machine_begins_with_all_that_fit(ray_cluster, asked, num_tasks, expected):
     resources = Resources(**asked)
     assert ActorShape(resources, threads=1).pool(resources, num_tasks=num_tasks) == expected
 

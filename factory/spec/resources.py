@@ -9,8 +9,8 @@ class Resources(Frozen):
     """Where the work runs. Never changes a byte, so it is no part of the fingerprint."""
 
     min_actors: int = Field(default=1, ge=1)
-    """Lower bound of the pool. On a cluster, which begins with 64 where there are as many tasks, it
-    matters above that."""
+    """Lower bound of the pool. It matters on a cluster above 64, which is where a pool begins there
+    if there are as many tasks; on this machine a pool begins with all of its actors."""
     max_actors: int | None = Field(default=None, ge=1)
     """Upper bound of the pool; None: what this machine holds, on a cluster one for each task."""
     num_cpus: float | None = Field(default=None, gt=0)
