@@ -64,6 +64,9 @@ _LOST = (WorkerCrashedError, NodeDiedError, OutOfMemoryError)
 """What Ray raises of such a process: by itself, with its machine, or for want of memory."""
 _AHEAD = 2
 """Trials beyond those that can train at once: they wait for their images meanwhile."""
+_TRIAL_ENV = {"env_vars": {"PL_DISABLE_FORK": "1"}}
+"""What Ray Tune gives its trials, and so the trainings that they start: only tasks of the same
+environment go on in the same processes, which have imported everything."""
 
 Train = Callable[[TuneSpec, str, RealData, str | None, int], Iterator[Progress | Score]]
 """As `trial.train`."""
@@ -330,7 +333,9 @@ def train_again(
             except TrainingFailedError as error:
                 yield place, seed, error
         return
-    task = ray.remote(_score).options(**_training_options(spec), max_retries=ATTEMPTS - 1)
+    task = ray.remote(_score).options(
+        **_training_options(spec), max_retries=ATTEMPTS - 1, runtime_env=_TRIAL_ENV
+    )
     waiting = {}
     for place, seed in tasks:
         config, images = trials[place]
