@@ -25,14 +25,14 @@ os.environ.setdefault(
 # What it does print, it colours even in a file.
 os.environ.setdefault("RAY_COLOR_PREFIX", "0")
 
-import pyarrow as pa
 import ray
-import ray.data
 import ray.exceptions
 
 from factory.spec import JobError, Resources, SpecError
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+    from ray.data import Dataset
     from ray.train import ScalingConfig
 
 _LOG = logging.getLogger(__name__)
@@ -357,6 +357,8 @@ def map_on_actors(
     Raises:
         SpecError: if not even one actor fits.
     """
+    from ray.data import ActorPoolStrategy  # a second that only pools need
+
     _end_what_is_dropped()
     shape = ActorShape(resources, threads=threads)
     run = uuid.uuid4().hex
@@ -371,7 +373,7 @@ def map_on_actors(
         results = wave.map(
             _Guarded,  # pyright: ignore[reportArgumentType] - Ray makes instances of it
             fn_constructor_args=(run, actor, args),
-            compute=ray.data.ActorPoolStrategy(
+            compute=ActorPoolStrategy(
                 min_size=smallest, max_size=largest, max_tasks_in_flight_per_actor=in_flight
             ),
             num_cpus=shape.num_cpus,
@@ -381,20 +383,22 @@ def map_on_actors(
         yield from rows_of(results)
 
 
-def rows_of(results: ray.data.Dataset) -> Iterator[dict[str, Any]]:
+def rows_of(results: "Dataset") -> Iterator[dict[str, Any]]:
     """Rows as they come; `iter_rows` holds each block back until the next one is there."""
     batches = results.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
-    for batch in cast(Iterable[pa.Table], batches):
+    for batch in cast("Iterable[pa.Table]", batches):
         yield from batch.to_pylist()
 
 
-def waves(rows: Iterable[dict[str, Any]]) -> Iterator[tuple[ray.data.Dataset, int]]:
+def waves(rows: Iterable[dict[str, Any]]) -> Iterator[tuple["Dataset", int]]:
     """Rows as datasets of at most `WAVE` rows, with one block, and so one task, a row.
 
     The driver puts the rows itself: reading them by tasks would hang where a pool of actors
     holds every CPU.
     """
-    context = ray.data.DataContext.get_current()
+    from ray.data import DataContext, from_items
+
+    context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     # A training may take hours, and so may a machine to come; after 30 minutes Ray Data gives up.
@@ -402,7 +406,7 @@ def waves(rows: Iterable[dict[str, Any]]) -> Iterator[tuple[ray.data.Dataset, in
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     remaining = iter(rows)
     while wave := list(islice(remaining, WAVE)):
-        yield ray.data.from_items(wave, override_num_blocks=len(wave)), len(wave)
+        yield from_items(wave, override_num_blocks=len(wave)), len(wave)
 
 
 def _is_private() -> bool:
