@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import ray
@@ -33,6 +33,10 @@ _LOG = logging.getLogger(__name__)
 _STORE_MARGIN = 1.5
 """Object store of a private instance, over the bytes of the sources that lie in it."""
 
+TrainAll = Callable[[Prepared, list[tuple[str, int]]], Iterator[TrialRecord | tuple[str, str]]]
+"""Trains arms with seeds; in the order in which they end, yields each one's record, or its name and
+why there is none."""
+
 
 class _TrialActor:
     def __init__(self, spec: ClassifySpec, root: str, shared: list[ray.ObjectRef]) -> None:
@@ -54,12 +58,16 @@ class _TrialActor:
         return {"record": "", "name": f"{row['arm']}, seed {row['trial']}", "failure": error}
 
 
-def run(prepared: Prepared, address: str | None = None) -> ClassifyReport:
+def run(
+    prepared: Prepared, address: str | None = None, train_all: TrainAll | None = None
+) -> ClassifyReport:
     """Train what has no record yet, compare the arms, and write the reports into the root.
 
     Args:
         prepared: from `prepare`.
         address: Ray cluster; see `cluster.connect`.
+        train_all: trains what has no record; None: a pool of actors, or where a training takes
+            several workers, Ray Train.
 
     Raises:
         SpecError: before any work, if the root or the cluster cannot be used.
@@ -74,7 +82,7 @@ def run(prepared: Prepared, address: str | None = None) -> ClassifyReport:
     failures: dict[str, str] = {}
     if pending:
         with connect(address, object_store_bytes=int(_STORE_MARGIN * _num_bytes(prepared))):
-            failures = _train(prepared, pending)
+            failures = _train(prepared, pending, train_all or _usual(prepared.spec))
     report = make_report(
         prepared,
         zero_shot=zero_shot,
@@ -100,11 +108,16 @@ def _num_bytes(prepared: Prepared) -> int:
     return sum(source.images.nbytes for source in [*both, *sources.synthetic.values()])
 
 
-def _train(prepared: Prepared, pending: list[tuple[str, int]]) -> dict[str, str]:
+def _usual(spec: ClassifySpec) -> TrainAll:
+    return _side_by_side if spec.num_workers == 1 else _one_by_one
+
+
+def _train(
+    prepared: Prepared, pending: list[tuple[str, int]], train_all: TrainAll
+) -> dict[str, str]:
     failures: dict[str, str] = {}
     started = time.monotonic()
-    results = _side_by_side if prepared.spec.num_workers == 1 else _one_by_one
-    for done, result in enumerate(results(prepared, pending), start=1):
+    for done, result in enumerate(train_all(prepared, pending), start=1):
         if isinstance(result, TrialRecord):
             left = (time.monotonic() - started) / done * (len(pending) - done)
             _LOG.info(

@@ -25,8 +25,7 @@ from factory.tune.results import (
     TuneReport,
 )
 from factory.tune.space import Config, with_config
-from factory.tune.trial import Score
-from factory.tune.tried import Tried
+from factory.tune.tried import Score, Tried
 
 _PACKAGES = ("factory", "ray", "optuna", "torch", "diffusers", "numpy")
 

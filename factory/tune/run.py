@@ -12,15 +12,18 @@ from factory.pages.folder import save_report
 from factory.spec import JobError, TuneSpec
 from factory.store import Store
 from factory.tune.final import Final, choose, compare_chosen, named_mixes
+from factory.tune.make import make_images
 from factory.tune.pages import report_html
 from factory.tune.pictures import draw_pictures
 from factory.tune.prepare import Prepared, count_images
 from factory.tune.report import best_of, confirmed_trials, make_report
 from factory.tune.results import ConfirmedTrial, TuneReport
-from factory.tune.search import Shared, make_images, reason_of, search, share, train_again
+from factory.tune.search import search
+from factory.tune.shared import Shared, share
 from factory.tune.space import Config
-from factory.tune.trial import Score, train
-from factory.tune.tried import Tried
+from factory.tune.training import reason_of, train_again, train_arms
+from factory.tune.trial import train
+from factory.tune.tried import Score, Tried
 
 _LOG = logging.getLogger(__name__)
 
@@ -77,7 +80,8 @@ def _compare(prepared: Prepared, shared: Shared, chosen: Config) -> Final:
     """Have the images of the final comparison made, and run it."""
     counts = prepared.whole.class_counts
     images = {name: shared.images(mix, counts) for name, mix in named_mixes(chosen).items()}
-    return compare_chosen(prepared, chosen, images)
+    train_all = train_arms if prepared.spec.num_workers == 1 else None
+    return compare_chosen(prepared, chosen, images, train_all)
 
 
 def _confirm(

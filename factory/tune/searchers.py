@@ -10,12 +10,10 @@ from ray.tune.search.optuna import OptunaSearch
 from factory.seeds import hash_seed
 from factory.spec import Parameter, Range, Search, TuneSpec
 from factory.tune.space import encode, values
+from factory.tune.tried import DONE, METRIC, TIME
 
-METRIC, MODE, TIME, SECONDS = "accuracy", "max", "percent", "seconds"
-"""What trials report: accuracy on the validation images, how much of their training is done, and
-how long that took."""
-DONE = 101
-"""What a trial reports as its percent after its score is there."""
+MODE = "max"
+"""The more accurate, the better."""
 
 
 def param_space(spec: TuneSpec) -> dict[str, Any]:

@@ -12,31 +12,7 @@ from factory.diffusion.device import pick_device
 from factory.spec import ClassifySpec, TuneSpec
 from factory.store import Store
 from factory.tune.point import ARM, SEARCH_FOLDER, RealData, as_comparison, open_sources
-
-
-class Progress(NamedTuple):
-    """How far a training is, and how good."""
-
-    percent: int
-    """Of its steps."""
-    accuracy: float
-    """Share of the validation images that it is right on."""
-    seconds: float
-    """Device time since its start."""
-
-
-class Score(NamedTuple):
-    """What a finished training says of its configuration."""
-
-    accuracy: float
-    """Share of the validation images that it is right on."""
-    seconds: float
-    """Device time: of all its workers together."""
-    fingerprint: str
-    """Names all that it depends on, but the seed."""
-    num_real: int
-    """Real images that it was trained on."""
-    num_synthetic: int
+from factory.tune.tried import Progress, Score
 
 
 class Prepared(NamedTuple):

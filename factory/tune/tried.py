@@ -1,12 +1,41 @@
-"""What the search keeps of a trial that ended."""
+"""What trainings and trials of a search tell, and what it keeps of a trial that ended."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from factory.tune.searchers import METRIC, SECONDS, TIME
 from factory.tune.space import Config
-from factory.tune.trial import Score
+
+METRIC, TIME, SECONDS = "accuracy", "percent", "seconds"
+"""What trials report: accuracy on the validation images, how much of their training is done, and
+how long that took."""
+DONE = 101
+"""What a trial reports as its percent after its score is there."""
+
+
+class Progress(NamedTuple):
+    """How far a training is, and how good."""
+
+    percent: int
+    """Of its steps."""
+    accuracy: float
+    """Share of the validation images that it is right on."""
+    seconds: float
+    """Device time since its start."""
+
+
+class Score(NamedTuple):
+    """What a finished training says of its configuration."""
+
+    accuracy: float
+    """Share of the validation images that it is right on."""
+    seconds: float
+    """Device time: of all its workers together."""
+    fingerprint: str
+    """Names all that it depends on, but the seed."""
+    num_real: int
+    """Real images that it was trained on."""
+    num_synthetic: int
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """A planted objective: an exact function of three parameters, behind the search's interface."""
 
-from factory.tune.trial import Progress, Score
+from factory.tune.tried import Progress, Score
 
 SPACE = {
     "arm.synthetic_ratio": [0.2, 0.4, 0.6, 0.8],

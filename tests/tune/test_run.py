@@ -23,9 +23,11 @@ from factory.spec import (
     TuneSpec,
     load_spec,
 )
+from factory.tune.make import make_images
 from factory.tune.prepare import count_images, prepare
 from factory.tune.run import run
-from factory.tune.search import make_images, search, share
+from factory.tune.search import search
+from factory.tune.shared import share
 from factory.tune.space import combinations, values, with_config
 from factory.tune.trial import train
 from tests.datasets import make_here

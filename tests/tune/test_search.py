@@ -10,17 +10,14 @@ import ray
 from ray.exceptions import NodeDiedError, OutOfMemoryError, TaskCancelledError
 from ray.tune.experiment import Trial as TuneTrial
 
+from factory.tune.make import make_images
 from factory.tune.prepare import prepare
-from factory.tune.search import (
-    _Log,
-    follow_training,
-    make_images,
-    search,
-    share,
-    train_again,
-)
+from factory.tune.search import _Log, search
+from factory.tune.shared import share
 from factory.tune.space import with_config
-from factory.tune.trial import Progress, Score, train
+from factory.tune.training import follow_training
+from factory.tune.trial import train
+from factory.tune.tried import Progress, Score
 from tests.tune import planted
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
@@ -131,18 +128,3 @@ def test_images_are_asked_for_again_where_their_maker_dies(ray_cluster, striped_
     [trial], failures = searched(spec, tmp_path / "root", die_at_first, planted.train)
     assert not failures
     assert trial.accuracy == planted.accuracy(with_config(spec, trial.config))
-
-
-def train_and_tell_where(spec, root, data, images, seed):
-    yield Score(0.5, 1.0, str(ray.get_runtime_context().runtime_env), 90, 0)
-
-
-def test_fresh_seeds_have_the_environment_of_trials_and_so_may_go_on_in_their_processes(
-    ray_cluster, striped_search, tmp_path
-):
-    spec = striped_search(arm=REAL, space={"training.learning_rate": [LEARNS]})
-    prepared = prepare(spec, str(tmp_path))
-    shared = share(prepared, planted.make, train_and_tell_where)
-    [trial], _ = search(prepared, shared)
-    [(_, _, again)] = train_again(shared, [(trial.config, None)], [1])
-    assert [score.fingerprint for score in trial.scores] == [again.fingerprint]

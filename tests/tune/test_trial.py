@@ -5,7 +5,8 @@ from factory.records import ASKED_NAME
 from factory.store import Store
 from factory.tune.point import SEARCH_FOLDER
 from factory.tune.prepare import prepare
-from factory.tune.trial import Score, prepare_trial, train
+from factory.tune.trial import prepare_trial, train
+from factory.tune.tried import Score
 from tests.classify.comparisons import DEVICE, fake_history
 
 REAL = {"mix": {"kind": "real"}, "batches": "joint"}
