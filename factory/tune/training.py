@@ -22,7 +22,7 @@ _LOST = (WorkerCrashedError, NodeDiedError, OutOfMemoryError)
 _TRIAL_ENV = {"env_vars": {"PL_DISABLE_FORK": "1"}}
 """What Ray Tune gives its trials, and so the trainings that they start: only tasks of the same
 environment go on in the same processes, which have imported everything."""
-_Of = TypeVar("_Of")
+_Whose = TypeVar("_Whose")
 
 
 def follow(
@@ -114,14 +114,14 @@ def train_arms(
 def _in_trained_processes(
     function: Callable[..., Any],
     spec: TuneSpec | ClassifySpec,
-    asked: Mapping[tuple[_Of, int], tuple[object, ...]],
-) -> Iterator[tuple[tuple[_Of, int], Any | RayError]]:
+    asked: Mapping[tuple[_Whose, int], tuple[object, ...]],
+) -> Iterator[tuple[tuple[_Whose, int], Any | RayError]]:
     """Whose training it was and with which seed, and its result or why there is none.
 
     Args:
-        function: trains.
-        spec: says where.
-        asked: its arguments.
+        function: trains one.
+        spec: says on what, and how many at once.
+        asked: whose training and which seed -> arguments of `function`.
     """
     task = ray.remote(function).options(
         **_training_options(spec), max_retries=ATTEMPTS - 1, runtime_env=_TRIAL_ENV
@@ -159,7 +159,7 @@ def _score(shared: Shared, spec: TuneSpec, images: str | None, seed: int) -> Sco
 def _train_arm(
     spec: ClassifySpec, root: str, needed: list[ray.ObjectRef], arm: str, seed: int
 ) -> TrialRecord:
-    from factory.classify.trial import Trial
+    from factory.classify.trial import Trial  # torch: the driver and the trials do without it
     from factory.diffusion.device import pick_device
 
     sources, arms = ray.get(needed[0])
