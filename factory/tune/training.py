@@ -159,7 +159,7 @@ def _score(shared: Shared, spec: TuneSpec, images: str | None, seed: int) -> Sco
 def _train_arm(
     spec: ClassifySpec, root: str, needed: list[ray.ObjectRef], arm: str, seed: int
 ) -> TrialRecord:
-    from factory.classify.trial import Trial  # torch: the driver and the trials do without it
+    from factory.classify.trial import Trial  # torch: trials do without it
     from factory.diffusion.device import pick_device
 
     sources, arms = ray.get(needed[0])
