@@ -50,8 +50,8 @@ def searched(ray_cluster, tmp_path_factory):
 
 def test_smoke_search_is_small(searched):
     spec, _, report = searched
-    # 50 to 95 s on two quiet cores, nearly all of it the start of processes; here other tests may
-    # run beside it.
+    # About 50 s on two quiet cores, nearly all of it the start of processes; here other work may
+    # go on beside it.
     assert report.seconds < 250
     assert report.num_drawn <= 200
     trained = 4 * spec.search.num_seeds + 2 * spec.confirm.num_seeds + 3 * spec.num_seeds
