@@ -176,9 +176,10 @@ def test_the_run_stops_when_no_more_shards_can_be_made(ray_cluster, tmp_path, ti
     plan = prepare(small_spec(tiny_model, num_images=640), str(tmp_path)).resolved.plan
     later = {plan.candidate(shard, 0).seed for shard in plan.shards() if shard >= 4}
     report = run(tiny_model, tmp_path, load=Fails(later), num_images=640)
-    # An actor may fail at ten before the other one has loaded its model.
+    # An actor may fail at ten before the other one has loaded its model; or the other one, which
+    # holds two shards, makes each of them just before the tenth failure.
     assert 1 <= report.made <= 4
-    assert 10 <= len(report.failures) < 15
+    assert 10 <= len(report.failures) <= 9 + 9 + 10
     assert len(report.missing) == 40 - report.made
 
 
