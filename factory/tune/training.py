@@ -1,5 +1,6 @@
 """Trainings of a search as tasks of Ray."""
 
+import os
 import signal
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from itertools import islice
@@ -19,9 +20,6 @@ from factory.tune.tried import Progress, Score
 
 _LOST = (WorkerCrashedError, NodeDiedError, OutOfMemoryError)
 """What Ray raises of such a process: by itself, with its machine, or for want of memory."""
-_TRIAL_ENV = {"env_vars": {"PL_DISABLE_FORK": "1"}}
-"""What Ray Tune gives its trials, and so the trainings that they start: only tasks of the same
-environment go on in the same processes, which have imported everything."""
 _Whose = TypeVar("_Whose")
 
 
@@ -124,7 +122,7 @@ def _in_trained_processes(
         asked: whose training and which seed -> arguments of `function`.
     """
     task = ray.remote(function).options(
-        **_training_options(spec), max_retries=ATTEMPTS - 1, runtime_env=_TRIAL_ENV
+        **_training_options(spec), max_retries=ATTEMPTS - 1, runtime_env=_trial_env()
     )
     left, waiting = iter(asked.items()), {}
     most = spec.resources.max_actors or len(asked)
@@ -139,6 +137,17 @@ def _in_trained_processes(
             yield training, ray.get(ended)
         except RayError as error:
             yield training, error
+
+
+def _trial_env() -> dict[str, dict[str, str]]:
+    """What Ray Tune gives its trials, and so the trainings that they start.
+
+    Only tasks of the same environment go on in the same processes, which have imported everything.
+    """
+    from ray.tune.execution.class_cache import DEFAULT_ENV_VARS, ENV_VARS_TO_PROPAGATE
+
+    handed_on = {name: os.environ[name] for name in ENV_VARS_TO_PROPAGATE if name in os.environ}
+    return {"env_vars": DEFAULT_ENV_VARS | handed_on}
 
 
 def _training_options(spec: TuneSpec | ClassifySpec) -> dict[str, Any]:

@@ -28,14 +28,17 @@ def train_and_tell_where(spec, root, data, images, seed):
 
 
 def test_fresh_seeds_have_the_environment_of_trials_and_so_may_go_on_in_their_processes(
-    ray_cluster, striped_search, tmp_path
+    ray_cluster, striped_search, tmp_path, monkeypatch
 ):
+    # Ray Tune hands on what opens a bucket.
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "somebody")
     spec = striped_search(arm=REAL, space={"training.learning_rate": [0.05]})
     prepared = prepare(spec, str(tmp_path))
     shared = share(prepared, planted.make, train_and_tell_where)
     [trial], _ = search(prepared, shared)
     [(_, _, again)] = train_again(shared, [(trial.config, None)], [1])
     assert [score.fingerprint for score in trial.scores] == [again.fingerprint]
+    assert "somebody" in again.fingerprint
 
 
 def final_of_real_images(striped_search, root):
