@@ -43,6 +43,7 @@ def test_a_pool_on_a_cluster_asks_for_more_than_there_is(
     ("asked", "num_tasks", "expected"),
     [
         ({}, 1000, (2, 2)),
+        ({"min_actors": 2}, 1000, (2, 2)),
         ({"max_actors": 1}, 1000, (1, 1)),
         ({"max_actors": 8}, 1000, (2, 2)),
         ({}, 1, (1, 1)),
