@@ -8,13 +8,14 @@ import sys
 import tempfile
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from itertools import islice
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 # Ray reads them when it is imported. It prints that a task will be retried whenever an actor goes,
 # the ones that the end of a run takes down included; who dies too often is named by `give_up`.
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from ray.train import ScalingConfig
 
 _LOG = logging.getLogger(__name__)
+_Name = TypeVar("_Name")
 
 LOCAL_OBJECT_STORE_BYTES = 256 * 2**20
 """Generated images never travel through the object store, so most stages need little of it."""
@@ -46,7 +48,7 @@ WAVE = 10_000
 AT_ONCE = 64
 """Actors that a pool on a cluster starts with, room or not: those that wait make it grow."""
 MOST_DEATHS = 3
-"""Times that processes on one machine may die in one task before it is given up."""
+"""Times that processes may die in one task, without their machines, before it is given up."""
 MOST_STARTS = 3
 """Times that a private instance is started on a machine too busy for it."""
 ANSWER_SECONDS = 10.0
@@ -288,16 +290,19 @@ class _Guarded:
         deaths = _begin(begun)
         task = {name: value for name, value in row.items() if name != "task"}
         if deaths >= MOST_DEATHS:
-            result = self._actor.give_up(
-                task,
-                f"the process died {deaths} times in this task; if memory is short, lower "
-                "batch_size or resources.max_actors",
-            )
+            result = self._actor.give_up(task, _died(deaths))
         else:
             result = self._actor(task)
         with suppress(OSError):
             begun.unlink()
         return result
+
+
+def _died(deaths: int) -> str:
+    return (
+        f"the process died {deaths} times in this task; if memory is short, lower batch_size or "
+        "resources.max_actors"
+    )
 
 
 def _begin(begun: Path) -> int:
@@ -381,6 +386,70 @@ def map_on_actors(
             accelerator_type=shape.accelerator_type,
         )
         yield from rows_of(results)
+
+
+def run_tasks(
+    function: Callable[..., Any],
+    asked: Mapping[_Name, tuple[object, ...]],
+    *,
+    resources: Resources,
+    threads: int,
+    runtime_env: dict[str, Any] | None = None,
+) -> Iterator[tuple[_Name, Any | Exception]]:
+    """Run tasks that share nothing worth an actor: processes go on from one to the next.
+
+    Args:
+        function: does one task.
+        asked: name of a task -> arguments of `function`; references to objects are resolved.
+        resources: what one task reserves, and how many of them run at once.
+        threads: CPU threads that one task computes with.
+        runtime_env: Ray's environment of the processes, which only tasks of the same one share.
+
+    Yields:
+        The name of a task, and its result or the error for want of one; in the order in which they
+        end.
+
+    Raises:
+        SpecError: if not even one task fits.
+    """
+    shape = ActorShape(resources, threads=threads)
+    task = ray.remote(function).options(
+        num_cpus=shape.num_cpus,
+        num_gpus=shape.num_gpus,
+        accelerator_type=shape.accelerator_type,
+        runtime_env=runtime_env,
+        # Ray itself would try a task without end for which there is too little memory.
+        max_retries=0,
+    )
+    left, waiting, deaths = iter(asked), {}, Counter[_Name]()
+    most = resources.max_actors or len(asked)
+    while True:
+        for name in islice(left, most - len(waiting)):
+            waiting[task.remote(*asked[name])] = name
+        if not waiting:
+            return
+        (ended,), _ = ray.wait(list(waiting))
+        name = waiting.pop(ended)
+        try:
+            result = ray.get(ended)
+        except ray.exceptions.NodeDiedError:
+            waiting[task.remote(*asked[name])] = name
+        except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError):
+            deaths[name] += 1
+            if deaths[name] < MOST_DEATHS:
+                waiting[task.remote(*asked[name])] = name
+            else:
+                yield name, JobError(_died(MOST_DEATHS))
+        except ray.exceptions.RayError as error:
+            yield name, error
+        else:
+            yield name, result
+
+
+def reason_of(error: Exception) -> str:
+    """The message of what was raised where the work was done."""
+    cause = getattr(error, "cause", None) or error
+    return f"{type(cause).__name__}: {cause}"
 
 
 def rows_of(results: "Dataset") -> Iterator[dict[str, Any]]:

@@ -1,10 +1,12 @@
-"""Pools of actors on a real Ray with two CPUs: their sizes, their work, their losses."""
+"""Pools of actors and tasks on a real Ray with two CPUs: their sizes, their work, their losses."""
 
 import os
+import signal
 import sys
 import tempfile
 import time
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -12,8 +14,8 @@ import ray
 from ray import cloudpickle
 
 from factory import cluster
-from factory.cluster import AT_ONCE, ActorShape, map_on_actors
-from factory.spec import Resources, SpecError
+from factory.cluster import AT_ONCE, ActorShape, map_on_actors, reason_of, run_tasks
+from factory.spec import JobError, Resources, SpecError
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(120)]
 
@@ -197,3 +199,50 @@ def test_tasks_that_end_leave_no_notes(tmp_path, monkeypatch):
     actor = cluster._Guarded("run", Looks, ())
     assert [actor({"number": 1, "task": task}) for task in (0, 1)] == [{"number": 2}] * 2
     assert list(tmp_path.iterdir()) == []
+
+
+def begin_and_end():
+    begun = time.monotonic()
+    time.sleep(0.2)
+    return begun, time.monotonic()
+
+
+def test_no_more_tasks_run_at_once_than_are_allowed(ray_cluster):
+    done = dict(
+        run_tasks(
+            begin_and_end, dict.fromkeys(range(3), ()), resources=Resources(max_actors=1), threads=1
+        )
+    )
+    times = sorted(done.values())
+    assert len(times) == 3
+    assert all(end <= begun for (_, end), (begun, _) in pairwise(times))
+
+
+def die(begun, num_deaths):
+    """Kill this process, unless as many have died here; returns how many began."""
+    with begun.open("a") as file:
+        file.write("x")
+    if len(begun.read_text()) <= num_deaths:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return len(begun.read_text())
+
+
+def test_a_task_whose_processes_die_is_done_again_and_the_third_time_given_up(
+    ray_cluster, tmp_path
+):
+    asked = {deaths: (tmp_path / str(deaths), deaths) for deaths in (0, 2, 3)}
+    done = dict(run_tasks(die, asked, resources=Resources(), threads=1))
+    assert (done[0], done[2]) == (1, 3)
+    assert isinstance(done[3], JobError)
+    assert "died 3 times" in str(done[3])
+
+
+def fail(text):
+    raise ValueError(text)
+
+
+def test_a_task_that_fails_is_told_with_its_reason_and_the_others_go_on(ray_cluster):
+    asked = {"bad": ("no such thing",), "worse": ("none at all",)}
+    done = run_tasks(fail, asked, resources=Resources(), threads=1)
+    reasons = {name: reason_of(error) for name, error in done}
+    assert reasons == {"bad": "ValueError: no such thing", "worse": "ValueError: none at all"}

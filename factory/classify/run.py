@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import ray
@@ -19,10 +19,9 @@ from factory.classify.pictures import draw_pictures
 from factory.classify.prepare import Prepared, classifier_folder, record_name
 from factory.classify.results import ClassifyReport, Epoch, TrialRecord
 from factory.classify.train import Workers
-from factory.classify.trial import Trial
+from factory.classify.trial import Trial, train_one
 from factory.classify.zero_shot import zero_shot_result
-from factory.cluster import ActorShape, connect, map_on_actors
-from factory.diffusion.device import pick_device
+from factory.cluster import ActorShape, connect, reason_of, run_tasks
 from factory.pages.folder import save_report
 from factory.progress import duration
 from factory.records import ASKED_NAME
@@ -33,41 +32,19 @@ _LOG = logging.getLogger(__name__)
 _STORE_MARGIN = 1.5
 """Object store of a private instance, over the bytes of the sources that lie in it."""
 
-TrainAll = Callable[[Prepared, list[tuple[str, int]]], Iterator[TrialRecord | tuple[str, str]]]
-"""Trains arms with seeds; in the order in which they end, yields each one's record, or its name and
-why there is none."""
-
-
-class _TrialActor:
-    def __init__(self, spec: ClassifySpec, root: str, shared: list[ray.ObjectRef]) -> None:
-        # One copy on each machine: arrays in the object store are mapped, not copied.
-        sources, arms = ray.get(shared[0])
-        self._train = Trial(spec, root, sources, arms)
-
-    def __call__(self, row: dict[str, Any]) -> dict[str, str]:
-        """A row with arm and trial -> a row with its record, or with its failure."""
-        try:
-            record = self._train(row["arm"], int(row["trial"]), pick_device())
-        except Exception as error:  # noqa: BLE001 - the one place: a failure becomes a row
-            return self.give_up(row, f"{type(error).__name__}: {error}")
-        assert record is not None
-        return {"record": record.model_dump_json(), "name": "", "failure": ""}
-
-    def give_up(self, row: dict[str, Any], error: str) -> dict[str, str]:
-        """The row of a training that failed, or in which processes keep dying."""
-        return {"record": "", "name": f"{row['arm']}, seed {row['trial']}", "failure": error}
-
 
 def run(
-    prepared: Prepared, address: str | None = None, train_all: TrainAll | None = None
+    prepared: Prepared,
+    address: str | None = None,
+    *,
+    runtime_env: dict[str, Any] | None = None,
 ) -> ClassifyReport:
     """Train what has no record yet, compare the arms, and write the reports into the root.
 
     Args:
         prepared: from `prepare`.
         address: Ray cluster; see `cluster.connect`.
-        train_all: trains what has no record; None: a pool of actors, or where a training takes
-            several workers, Ray Train.
+        runtime_env: as `cluster.run_tasks` takes it.
 
     Raises:
         SpecError: before any work, if the root or the cluster cannot be used.
@@ -82,7 +59,11 @@ def run(
     failures: dict[str, str] = {}
     if pending:
         with connect(address, object_store_bytes=int(_STORE_MARGIN * _num_bytes(prepared))):
-            failures = _train(prepared, pending, train_all or _usual(prepared.spec))
+            if spec.num_workers == 1:
+                results = _side_by_side(prepared, pending, runtime_env)
+            else:
+                results = _one_by_one(prepared, pending)
+            failures = _follow(results, len(pending))
     report = make_report(
         prepared,
         zero_shot=zero_shot,
@@ -108,22 +89,16 @@ def _num_bytes(prepared: Prepared) -> int:
     return sum(source.images.nbytes for source in [*both, *sources.synthetic.values()])
 
 
-def _usual(spec: ClassifySpec) -> TrainAll:
-    return _side_by_side if spec.num_workers == 1 else _one_by_one
-
-
-def _train(
-    prepared: Prepared, pending: list[tuple[str, int]], train_all: TrainAll
-) -> dict[str, str]:
+def _follow(results: Iterator[TrialRecord | tuple[str, str]], num_pending: int) -> dict[str, str]:
     failures: dict[str, str] = {}
     started = time.monotonic()
-    for done, result in enumerate(train_all(prepared, pending), start=1):
+    for done, result in enumerate(results, start=1):
         if isinstance(result, TrialRecord):
-            left = (time.monotonic() - started) / done * (len(pending) - done)
+            left = (time.monotonic() - started) / done * (num_pending - done)
             _LOG.info(
                 "%d of %d trainings: %s, seed %d: top-1 %.2f %% (%.0f images/s), %s to go",
                 done,
-                len(pending),
+                num_pending,
                 result.arm,
                 result.trial,
                 100 * result.top1,
@@ -138,24 +113,20 @@ def _train(
 
 
 def _side_by_side(
-    prepared: Prepared, pending: list[tuple[str, int]]
+    prepared: Prepared, pending: list[tuple[str, int]], runtime_env: dict[str, Any] | None
 ) -> Iterator[TrialRecord | tuple[str, str]]:
-    """As many trainings at once as fit, in actors that live on from one to the next."""
+    """As many trainings at once as fit."""
+    spec = prepared.spec
+    # One copy on each machine: arrays in the object store are mapped, not copied.
     shared = ray.put((prepared.sources, prepared.arms))
-    rows = map_on_actors(
-        ({"arm": arm, "trial": trial} for arm, trial in pending),
-        _TrialActor,
-        # In a list, so that Ray hands on the reference and not what it refers to.
-        (prepared.spec, prepared.root, [shared]),
-        resources=prepared.spec.resources,
-        threads=prepared.spec.threads,
-        in_flight=1,
-    )
-    for row in rows:
-        if row["failure"]:
-            yield row["name"], row["failure"]
+    asked = {(arm, trial): (spec, prepared.root, shared, arm, trial) for arm, trial in pending}
+    for (arm, trial), record in run_tasks(
+        train_one, asked, resources=spec.resources, threads=spec.threads, runtime_env=runtime_env
+    ):
+        if isinstance(record, Exception):
+            yield f"{arm}, seed {trial}", reason_of(record)
         else:
-            yield TrialRecord.model_validate_json(row["record"])
+            yield record
 
 
 def _one_by_one(

@@ -16,7 +16,7 @@ from factory.classify.prepare import classifier_folder, record_name
 from factory.classify.results import Epoch, TrialRecord
 from factory.classify.schedule import step_sizes
 from factory.classify.train import Task, Trainer, Workers
-from factory.diffusion.device import describe
+from factory.diffusion.device import describe, pick_device
 from factory.records import ASKED_NAME, chain_trained_on
 from factory.seeds import hash_seed
 from factory.spec import ClassifySpec
@@ -189,6 +189,30 @@ class Trial:
             network.save(Path(temporary))
             for file in sorted(Path(temporary).iterdir()):
                 self._store.put(f"{folder}/{file.name}", file.read_bytes())
+
+
+def train_one(
+    spec: ClassifySpec,
+    root: str,
+    shared: tuple[Sources, dict[str, PreparedArm]],
+    arm: str,
+    trial: int,
+) -> TrialRecord:
+    """One training, alone in this process and on its device.
+
+    Args:
+        spec: the comparison.
+        root: absolute path or URL.
+        shared: the sources and the arms.
+        arm: name of the arm to train.
+        trial: number of its seed.
+
+    Raises:
+        TrainingFailed, SpecError: as `Trial.follow` does.
+    """
+    record = Trial(spec, root, *shared)(arm, trial, pick_device())
+    assert record is not None
+    return record
 
 
 def _repeat_exactly() -> None:

@@ -10,7 +10,6 @@ from factory.classify.compare import make_report as compare_arms
 from factory.classify.prepare import Prepared as PreparedComparison
 from factory.classify.prepare import prepare as prepare_comparison
 from factory.classify.results import ClassifyReport, Verdict
-from factory.classify.run import TrainAll
 from factory.classify.run import run as run_comparison
 from factory.classify.train import TrainingFailed
 from factory.seeds import hash_seed
@@ -81,7 +80,8 @@ def compare_chosen(
     prepared: Prepared,
     chosen: Config,
     images: Mapping[str, str | None],
-    train_all: TrainAll | None = None,
+    *,
+    runtime_env: dict[str, Any] | None = None,
 ) -> Final:
     """Write the chosen specs into the root, and run the comparison that they ask for.
 
@@ -89,7 +89,7 @@ def compare_chosen(
         prepared: the search.
         chosen: configuration of the chosen mix.
         images: arm -> root of its synthetic images, all there; None: it takes none.
-        train_all: as `factory.classify.run.run` takes it.
+        runtime_env: as `cluster.run_tasks` takes it.
 
     Raises:
         TrainingFailed: if no training of the chosen mix, or none of real images alone, is finished.
@@ -104,7 +104,7 @@ def compare_chosen(
     comparison = final_spec(prepared, chosen, images)
     store.put(CHOSEN_CLASSIFY, _as_yaml(comparison.model_dump(mode="json"), "classify"))
     final = prepare_comparison(comparison, f"{prepared.root}/{FINAL_FOLDER}")
-    return final_of(final, run_comparison(final, train_all=train_all), generate)
+    return final_of(final, run_comparison(final, runtime_env=runtime_env), generate)
 
 
 def final_of(final: PreparedComparison, report: ClassifyReport, generate: str | None) -> Final:

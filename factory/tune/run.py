@@ -7,7 +7,7 @@ from functools import partial
 
 import ray
 
-from factory.cluster import ActorShape, connect
+from factory.cluster import ActorShape, connect, reason_of
 from factory.pages.folder import save_report
 from factory.spec import JobError, TuneSpec
 from factory.store import Store
@@ -21,7 +21,7 @@ from factory.tune.results import ConfirmedTrial, TuneReport
 from factory.tune.search import search
 from factory.tune.shared import Shared, share
 from factory.tune.space import Config
-from factory.tune.training import reason_of, train_again, train_arms
+from factory.tune.training import train_again, trial_env
 from factory.tune.trial import train
 from factory.tune.tried import Score, Tried
 
@@ -80,8 +80,7 @@ def _compare(prepared: Prepared, shared: Shared, chosen: Config) -> Final:
     """Have the images of the final comparison made, and run it."""
     counts = prepared.whole.class_counts
     images = {name: shared.images(mix, counts) for name, mix in named_mixes(chosen).items()}
-    train_all = train_arms if prepared.spec.num_workers == 1 else None
-    return compare_chosen(prepared, chosen, images, train_all)
+    return compare_chosen(prepared, chosen, images, runtime_env=trial_env())
 
 
 def _confirm(

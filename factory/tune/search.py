@@ -14,13 +14,13 @@ os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 from ray import tune
 from ray.tune.experiment import Trial as TuneTrial
 
-from factory.cluster import ActorShape
+from factory.cluster import ActorShape, reason_of
 from factory.spec import TuneSpec
 from factory.tune.prepare import Prepared, num_trials
 from factory.tune.searchers import MODE, param_space, scheduler, search_algorithm
 from factory.tune.shared import Shared
 from factory.tune.space import decode, in_words, with_config
-from factory.tune.training import follow, reason_of
+from factory.tune.training import follow
 from factory.tune.tried import DONE, METRIC, SECONDS, TIME, Score, Tried
 
 _LOG = logging.getLogger(__name__)

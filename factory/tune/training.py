@@ -2,17 +2,13 @@
 
 import os
 import signal
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from itertools import islice
-from typing import Any, TypeVar
+from collections.abc import Generator, Iterator, Sequence
 
 import ray
-from ray.exceptions import NodeDiedError, OutOfMemoryError, RayError, WorkerCrashedError
+from ray.exceptions import NodeDiedError, OutOfMemoryError, WorkerCrashedError
 
-from factory.classify.prepare import Prepared as PreparedComparison
-from factory.classify.results import TrialRecord
-from factory.cluster import ActorShape
-from factory.spec import ClassifySpec, TuneSpec
+from factory.cluster import ActorShape, run_tasks
+from factory.spec import TuneSpec
 from factory.tune.point import ARM, RealData
 from factory.tune.shared import ATTEMPTS, Shared, Train
 from factory.tune.space import Config, with_config
@@ -20,7 +16,6 @@ from factory.tune.tried import Progress, Score
 
 _LOST = (WorkerCrashedError, NodeDiedError, OutOfMemoryError)
 """What Ray raises of such a process: by itself, with its machine, or for want of memory."""
-_Whose = TypeVar("_Whose")
 
 
 def follow(
@@ -39,8 +34,11 @@ def follow(
             shared, spec, images, seed, is_watched=spec.search.scheduler != "none"
         )
         return
+    shape = ActorShape(spec.resources, threads=spec.threads)
     task = ray.remote(follow_training).options(
-        **_training_options(spec),
+        num_cpus=shape.num_cpus,
+        num_gpus=shape.num_gpus,
+        accelerator_type=shape.accelerator_type,
         # A training whose process dies goes on from its checkpoint, with fewer rows than at first.
         max_retries=0,
         num_returns="streaming",
@@ -92,54 +90,13 @@ def train_again(
         (place, seed): (shared, with_config(spec, trials[place][0]), trials[place][1], seed)
         for place, seed in tasks
     }
-    for (place, seed), score in _in_trained_processes(_score, spec, asked):
+    for (place, seed), score in run_tasks(
+        _score, asked, resources=spec.resources, threads=spec.threads, runtime_env=trial_env()
+    ):
         yield place, seed, score
 
 
-def train_arms(
-    prepared: PreparedComparison, pending: list[tuple[str, int]]
-) -> Iterator[TrialRecord | tuple[str, str]]:
-    """Train arms of the final comparison in the processes of the search, as `TrainAll` says."""
-    spec, needed = prepared.spec, [ray.put((prepared.sources, prepared.arms))]
-    asked = {(arm, seed): (spec, prepared.root, needed, arm, seed) for arm, seed in pending}
-    for (arm, seed), record in _in_trained_processes(_train_arm, spec, asked):
-        if isinstance(record, Exception):
-            yield f"{arm}, seed {seed}", reason_of(record)
-        else:
-            yield record
-
-
-def _in_trained_processes(
-    function: Callable[..., Any],
-    spec: TuneSpec | ClassifySpec,
-    asked: Mapping[tuple[_Whose, int], tuple[object, ...]],
-) -> Iterator[tuple[tuple[_Whose, int], Any | RayError]]:
-    """Whose training it was and with which seed, and its result or why there is none.
-
-    Args:
-        function: trains one.
-        spec: says on what, and how many at once.
-        asked: whose training and which seed -> arguments of `function`.
-    """
-    task = ray.remote(function).options(
-        **_training_options(spec), max_retries=ATTEMPTS - 1, runtime_env=_trial_env()
-    )
-    left, waiting = iter(asked.items()), {}
-    most = spec.resources.max_actors or len(asked)
-    while True:
-        for training, args in islice(left, most - len(waiting)):
-            waiting[task.remote(*args)] = training
-        if not waiting:
-            return
-        (ended,), _ = ray.wait(list(waiting))
-        training = waiting.pop(ended)
-        try:
-            yield training, ray.get(ended)
-        except RayError as error:
-            yield training, error
-
-
-def _trial_env() -> dict[str, dict[str, str]]:
+def trial_env() -> dict[str, dict[str, str]]:
     """What Ray Tune gives its trials, and so the trainings that they start.
 
     Only tasks of the same environment go on in the same processes, which have imported everything.
@@ -150,31 +107,10 @@ def _trial_env() -> dict[str, dict[str, str]]:
     return {"env_vars": DEFAULT_ENV_VARS | handed_on}
 
 
-def _training_options(spec: TuneSpec | ClassifySpec) -> dict[str, Any]:
-    shape = ActorShape(spec.resources, threads=spec.threads)
-    return {
-        "num_cpus": shape.num_cpus,
-        "num_gpus": shape.num_gpus,
-        "accelerator_type": shape.accelerator_type,
-    }
-
-
 def _score(shared: Shared, spec: TuneSpec, images: str | None, seed: int) -> Score:
     *_, last = follow_training(shared, spec, images, seed)
     assert isinstance(last, Score)
     return last
-
-
-def _train_arm(
-    spec: ClassifySpec, root: str, needed: list[ray.ObjectRef], arm: str, seed: int
-) -> TrialRecord:
-    from factory.classify.trial import Trial  # torch: trials do without it
-    from factory.diffusion.device import pick_device
-
-    sources, arms = ray.get(needed[0])
-    record = Trial(spec, root, sources, arms)(arm, seed, pick_device())
-    assert record is not None
-    return record
 
 
 def follow_training(
@@ -217,9 +153,3 @@ def train_wide(
         callbacks=[TuneReportCallback()] if is_watched else [],
     )
     yield trial.score(record)
-
-
-def reason_of(error: Exception) -> str:
-    """The message of what was raised where the work was done."""
-    cause = getattr(error, "cause", None) or error
-    return f"{type(cause).__name__}: {cause}"
