@@ -73,6 +73,8 @@ def run(
     )
     pictures = draw_pictures(report, prepared.sources)
     save_report(store, report, report_html(report, spec, pictures), pictures)
+    for warning in report.warnings:
+        _LOG.warning("%s", warning)
     for verdict in report.verdicts:
         _LOG.info("%s", verdict_sentence(verdict, spec.confidence))
     if spec.save_classifiers:
@@ -205,7 +207,8 @@ def _work(config: dict[str, Any]) -> None:
     train = Trial(spec, config["root"], sources, arms)
     device, num_steps = ray.train.torch.get_device(), arms[config["arm"]].num_steps
     for row in train.follow(config["arm"], config["trial"], device, workers):
-        if config["is_followed"] and isinstance(row, Epoch):
+        # One that has done all of its steps is not stopped: its record follows.
+        if config["is_followed"] and isinstance(row, Epoch) and row.step < num_steps:
             percent = 100 * row.step // num_steps
             ray.train.report({"percent": percent, "accuracy": row.validation_accuracy})
 

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,12 @@ from factory.tune.searchers import MODE, param_space, scheduler, search_algorith
 from factory.tune.shared import Shared
 from factory.tune.space import decode, in_words, with_config
 from factory.tune.training import follow
-from factory.tune.tried import DONE, METRIC, SECONDS, TIME, Score, Tried
+from factory.tune.tried import DONE, FOUND, METRIC, SECONDS, TIME, Score, Tried
 
 _LOG = logging.getLogger(__name__)
 
+_SILENT_SECONDS = 30.0
+"""From one line to the next, at most."""
 _AHEAD = 2
 """Trials beyond those that can train at once: they wait for their images meanwhile."""
 
@@ -91,18 +94,36 @@ def _folder_name(trial: TuneTrial) -> str:
 
 
 class _Log(tune.Callback):
-    """A line for every trial that ends."""
+    """A line at the start, for every trial that ends, and where none does for long."""
 
-    def __init__(self, spec: TuneSpec) -> None:
+    def __init__(self, spec: TuneSpec, *, silent_seconds: float = _SILENT_SECONDS) -> None:
         self._spec = spec
+        self._silent_seconds = silent_seconds
+        self._spoke: float | None = None
+
+    def on_step_begin(self, iteration: int, trials: list[TuneTrial], **info: Any) -> None:
+        """Say how far the search is, if nothing was said for long."""
+        now = time.monotonic()
+        if self._spoke is not None and now - self._spoke < self._silent_seconds:
+            return
+        done = sum(trial.is_finished() for trial in trials)
+        under_way = sum(trial.status == TuneTrial.RUNNING for trial in trials)
+        words = f"{under_way} at work or waiting for their images"
+        if self._spoke is None:
+            words = "starting"
+        _LOG.info("%d of %d configurations, %s", done, num_trials(self._spec), words)
+        self._spoke = now
 
     def on_trial_complete(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
     ) -> None:
         """Say how good it was."""
+        self._spoke = time.monotonic()
         done = 1 + sum(other.is_finished() for other in trials if other is not trial)
         last = trial.last_result
         stopped = "" if last[TIME] == DONE else f", stopped at {last[TIME]} %"
+        if last.get(FOUND):
+            stopped = ", from an earlier run"
         _LOG.info(
             "%d of %d configurations: %.2f %% on the validation images (%s%s)",
             done,
@@ -118,16 +139,21 @@ def _try(drawn: dict[str, Any], shared: Shared) -> None:
     config = decode(shared.spec.space, drawn)
     spec = with_config(shared.spec, config)
     images = shared.images(config, shared.class_counts)
-    scores = []
+    scores, is_found = [], False
     for seed in range(spec.search.num_seeds):
         with closing(follow(shared, spec, images, seed)) as rows:
             for row in rows:
                 if isinstance(row, Score):
                     scores.append(row)
-                elif spec.search.scheduler != "none":
+                    continue
+                is_found = row.is_found
+                # One that has done all of its steps is not stopped: its score follows.
+                if spec.search.scheduler != "none" and row.percent < 100:
+                    said = {METRIC: row.accuracy, TIME: row.percent, SECONDS: row.seconds}
                     # Here a trial that the scheduler stops ends, by SystemExit.
-                    tune.report({METRIC: row.accuracy, TIME: row.percent, SECONDS: row.seconds})
+                    tune.report(said | {FOUND: is_found})
     accuracy = sum(score.accuracy for score in scores) / len(scores)
     seconds = sum(score.seconds for score in scores)
     rows = [score._asdict() for score in scores]
-    tune.report({METRIC: accuracy, TIME: DONE, SECONDS: seconds, "scores": rows})
+    said = {METRIC: accuracy, TIME: DONE, SECONDS: seconds, "scores": rows}
+    tune.report(said | {FOUND: is_found})

@@ -2,7 +2,9 @@
 
 from typing import Any
 
+import optuna
 from ray import tune
+from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import BasicVariantGenerator, ConcurrencyLimiter, SearchAlgorithm, Searcher
 from ray.tune.search.optuna import OptunaSearch
@@ -10,7 +12,7 @@ from ray.tune.search.optuna import OptunaSearch
 from factory.seeds import hash_seed
 from factory.spec import Parameter, Range, Search, TuneSpec
 from factory.tune.space import encode, values
-from factory.tune.tried import DONE, METRIC, TIME
+from factory.tune.tried import DONE, FOUND, METRIC, TIME
 
 MODE = "max"
 """The more accurate, the better."""
@@ -44,8 +46,19 @@ def search_algorithm(spec: TuneSpec, *, max_concurrent: int) -> SearchAlgorithm 
         case "grid" | "random":
             return BasicVariantGenerator(max_concurrent=max_concurrent, random_state=seed)
         case "optuna":
+            optuna.logging.set_verbosity(optuna.logging.WARNING)
             searcher = OptunaSearch(metric=METRIC, mode=MODE, seed=seed)
             return ConcurrencyLimiter(searcher, max_concurrent=max_concurrent)
+
+
+class _Asha(AsyncHyperBandScheduler):
+    """Compares with what an earlier run of the search had finished, but stops none of that."""
+
+    def on_trial_result(
+        self, tune_controller: Any, trial: TuneTrial, result: dict[str, Any]
+    ) -> str:
+        decision = super().on_trial_result(tune_controller, trial, result)
+        return TrialScheduler.CONTINUE if result.get(FOUND) else decision
 
 
 def scheduler(search: Search) -> TrialScheduler:
@@ -54,7 +67,7 @@ def scheduler(search: Search) -> TrialScheduler:
         case "none":
             return FIFOScheduler()
         case "asha":
-            return AsyncHyperBandScheduler(
+            return _Asha(
                 time_attr=TIME,
                 max_t=DONE,
                 grace_period=max(1, round(100 * search.grace)),

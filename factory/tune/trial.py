@@ -34,16 +34,18 @@ class Prepared(NamedTuple):
             num_synthetic=len(mixed.synthetic),
         )
 
-    def progress(self, epoch: Epoch, seconds: float) -> Progress:
+    def progress(self, epoch: Epoch, seconds: float, *, is_found: bool = False) -> Progress:
         """How far a training is at the end of an epoch, for which it took so many seconds."""
         assert epoch.validation_accuracy is not None
-        return Progress(100 * epoch.step // self.arm.num_steps, epoch.validation_accuracy, seconds)
+        percent = 100 * epoch.step // self.arm.num_steps
+        return Progress(percent, epoch.validation_accuracy, seconds, is_found)
 
     def replay(self, record: TrialRecord) -> Iterator[Progress | Score]:
         """What the training of a record said while it ran: the others are compared with that."""
         score = self.score(record)
         for epoch in record.history:
-            yield self.progress(epoch, score.seconds * epoch.step / record.num_steps)
+            seconds = score.seconds * epoch.step / record.num_steps
+            yield self.progress(epoch, seconds, is_found=True)
         yield score
 
     def recorded(self, seed: int) -> TrialRecord | None:

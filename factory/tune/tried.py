@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 from factory.tune.space import Config
 
-METRIC, TIME, SECONDS = "accuracy", "percent", "seconds"
-"""What trials report: accuracy on the validation images, how much of their training is done, and
-how long that took."""
+METRIC, TIME, SECONDS, FOUND = "accuracy", "percent", "seconds", "found"
+"""What trials report: accuracy on the validation images, how much of their training is done, how
+long that took, and whether an earlier run of the search had finished it."""
 DONE = 101
 """What a trial reports as its percent after its score is there."""
 
@@ -22,6 +22,8 @@ class Progress(NamedTuple):
     """Share of the validation images that it is right on."""
     seconds: float
     """Device time since its start."""
+    is_found: bool = False
+    """Whether an earlier run of the search had finished this training."""
 
 
 class Score(NamedTuple):

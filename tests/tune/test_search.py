@@ -65,6 +65,41 @@ def test_stopped_trainings_leave_their_cpus_to_others(ray_cluster, striped_searc
     assert [bool(trial.scores) for trial in tried] == [True, False, False, False]
 
 
+def train_some_found(spec, root, data, images, seed):
+    """All but the first are behind it; one was finished before, and one looked at in the end."""
+    rate = spec.training.learning_rate
+    yield Progress(100 if rate == 3e-9 else 50, rate, 0.5, is_found=rate == 2e-9)
+    yield Score(rate, 1.0, str(rate), 90, 0)
+
+
+def test_trainings_that_are_done_are_not_stopped(ray_cluster, striped_search, tmp_path, caplog):
+    spec = striped_search(arm=REAL, space=RATES, search=ASHA)
+    with caplog.at_level("INFO", logger="factory"):
+        tried, _ = searched(spec, tmp_path, planted.make, train_some_found)
+    assert [bool(trial.scores) for trial in tried] == [True, False, True, True]
+    first, *lines = caplog.messages
+    assert first == "0 of 4 configurations, starting"
+    endings = ["", ", stopped at 50 %", ", from an earlier run", ""]
+    for line, ending in zip(lines, endings, strict=True):
+        assert line.endswith(f"{ending})")
+        assert ("stopped" in line) == ("stopped" in ending)
+
+
+def test_a_search_says_how_far_it_is_where_no_trial_ends_for_long(striped_search, caplog):
+    trial = TuneTrial("trial", stub=True, config={})
+    trial.status = TuneTrial.RUNNING
+    log = _Log(striped_search(space=RATES, search=ASHA), silent_seconds=0.2)
+    with caplog.at_level("INFO", logger="factory"):
+        log.on_step_begin(0, [])
+        log.on_step_begin(1, [trial])
+        time.sleep(0.2)
+        log.on_step_begin(2, [trial])
+    assert caplog.messages == [
+        "0 of 4 configurations, starting",
+        "0 of 4 configurations, 1 at work or waiting for their images",
+    ]
+
+
 @ray.remote(num_returns="streaming")
 def follow_where_interrupts_are_ignored(shared, spec):
     signal.signal(signal.SIGINT, signal.SIG_IGN)
