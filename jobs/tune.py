@@ -2,10 +2,10 @@
 
     python jobs/tune.py [spec.yaml] [key.path=value ...] [--root URL] [--address ADDR] [--dry-run]
 
-Without arguments: a small search over synthetic ratio, guidance scale and multiplier on the
-embedded source (specs/tune_smoke.yaml), into results/tune. Run it again to go on after any
-interruption. The report is printed as JSON; report.html in the root is for people, and
-chosen/generate.yaml and chosen/classify.yaml are specs of what was found.
+Without arguments: a small search over synthetic ratio and multiplier on the embedded source
+(specs/tune_smoke.yaml), into results/tune. Run it again to go on after any interruption. The
+report is printed as JSON; report.html in the root is for people, and chosen/generate.yaml and
+chosen/classify.yaml are specs of what was found.
 """
 
 import sys

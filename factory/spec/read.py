@@ -96,12 +96,15 @@ def validate(cls: type[SpecT], tree: object, subject: str, overridden: Sequence[
     try:
         return cls.model_validate(tree)
     except ValidationError as error:
-        wrong: dict[str, list[str]] = {subject: [], _COMMAND_LINE: []}
+        # What spans several fields may be due to either.
+        both = f"{subject} with the command line" if overridden else subject
+        wrong: dict[str, list[str]] = {subject: [], _COMMAND_LINE: [], both: []}
         for item in error.errors(include_url=False):
             if not _is_consequence(item):
                 path = _path(cls, item["loc"])
                 is_own = any(_is_within(path, one) or _is_within(one, path) for one in overridden)
-                wrong[_COMMAND_LINE if is_own else subject].append(_explain(cls, path, item))
+                place = _COMMAND_LINE if is_own else subject if path else both
+                wrong[place].append(_explain(cls, path, item))
         lines = [f"{place}: {'; '.join(found)}" for place, found in wrong.items() if found]
         raise SpecError("; ".join(lines)) from None
 
@@ -233,6 +236,16 @@ def _explain(cls: type[BaseModel], path: str, item: Any) -> str:
     message = item["msg"].removeprefix("Value error, ")
     if not path:
         return message
+    if item["type"] == "value_error" and isinstance(item["input"], dict):
+        # The message of a section names those of its keys that it is about.
+        return f"{path}: {message}"
+    if item["type"] == "too_short":
+        return f"{path}: is empty; give at least {item['ctx']['min_length']}"
+    if item["type"] == "tuple_type":
+        return f"{path}: got {item['input']!r}; give a list, [...]"
+    if item["type"] == "model_type":
+        keys = ", ".join(_model_at(cls, item["loc"]).model_fields)
+        return f"{path}: got {item['input']!r}; give a section with some of its keys: {keys}"
     return f"{path}: got {item['input']!r}, {message[0].lower()}{message[1:]}"
 
 

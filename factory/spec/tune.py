@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from factory.spec.classify import Arm, Classifier, ClassifierTraining
 from factory.spec.generate import GenerateSpec
@@ -34,6 +34,16 @@ class Range(Frozen):
     log: bool = False
     """Draw the logarithm evenly, rather than the number."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _is_one(cls, given: Any) -> Any:
+        if isinstance(given, dict) and not given.keys() & cls.model_fields.keys():
+            raise ValueError(
+                f"holds {given}, which is no list of values and no range (low, high); where a path "
+                "is meant it is one key, e.g. 'space={generate.generator.guidance_scale: [1, 2]}'"
+            )
+        return given
+
     @model_validator(mode="after")
     def _not_empty(self) -> "Range":
         if self.low >= self.high:
@@ -50,8 +60,18 @@ class Range(Frozen):
         return self
 
 
+def _check_values(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    twice = [value for place, value in enumerate(values) if value in values[:place]]
+    if twice:
+        raise ValueError(f"{twice[0]!r} stands there more than once; give each value once")
+    return values
+
+
 Parameter = Annotated[
-    Annotated[Annotated[tuple[Any, ...], Field(min_length=1)], Tag(_TAGS[0])]
+    Annotated[
+        Annotated[tuple[Any, ...], Field(min_length=1), AfterValidator(_check_values)],
+        Tag(_TAGS[0]),
+    ]
     | Annotated[Range, Tag(_TAGS[1])],
     Discriminator(lambda value: _TAGS[isinstance(value, dict | Range)]),
 ]
@@ -178,6 +198,17 @@ class TuneSpec(Frozen):
                 f"arm.synthetic is {arm.synthetic} and arm.match {arm.match}, but a trial has one "
                 "synthetic source and no other arm; leave both out, and give training.num_steps "
                 "for equal lengths"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _prices(self) -> "TuneSpec":
+        training, drawing = self.resources.price_per_hour, self.generate.resources.price_per_hour
+        if (training is None) != (drawing is None):
+            raise ValueError(
+                f"resources.price_per_hour is {training} and generate.resources.price_per_hour "
+                f"{drawing}, but a search both trains and draws; give both, 0 for what is free, or "
+                "neither"
             )
         return self
 

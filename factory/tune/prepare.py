@@ -333,7 +333,7 @@ def _check_bound(prepared: Prepared) -> None:
     bound, most = prepared.spec.max_images, prepared.most_images
     if bound is not None and most > bound:
         each = "; ".join(
-            f"{in_words(dataset.config) or 'the default'}: {dataset.most_images:,}"
+            f"{in_words(dataset.config) or 'as the spec says'}: {dataset.most_images:,}"
             for dataset in prepared.datasets.values()
         )
         raise SpecError(
