@@ -106,7 +106,9 @@ def make_report(
         },
         baseline=baseline_name(spec),
         verdicts=_verdicts(prepared, finished),
-        warnings=_warnings(finished[baseline_name(spec)], sources.test.class_counts),
+        warnings=_warnings(
+            finished[baseline_name(spec)], sources.test.class_counts, spec.confidence
+        ),
         method=METHOD,
         confidence=spec.confidence,
         zero_shot=zero_shot,
@@ -206,16 +208,22 @@ def _verdict(prepared: Prepared, arm: PreparedArm, own: Finished, baseline: Fini
     )
 
 
-def _warnings(baseline: Finished, class_counts: dict[str, int]) -> tuple[str, ...]:
+def _warnings(
+    baseline: Finished, class_counts: dict[str, int], confidence: float
+) -> tuple[str, ...]:
     """What a reader must know before the verdicts."""
     guess = max(class_counts.values()) / sum(class_counts.values())
-    reached = float(baseline.correct.mean())
-    if reached > _FAR_ABOVE_GUESSING * guess:
+    reached = score_interval(baseline.correct, confidence)
+    if reached.mean <= _FAR_ABOVE_GUESSING * guess:
+        found = "it has learned almost nothing"
+    elif reached.low is not None and reached.low <= guess:
+        found = "its trainings differ so much that it may have learned nothing"
+    else:
         return ()
     return (
-        f"The baseline is right on {reached:.1%} of the test images, and always naming the most "
-        f"frequent class is right on {guess:.1%}: it has learned almost nothing, so comparisons "
-        "with it say little. Train longer, or on more images.",
+        f"The baseline is right on {reached.mean:.1%} of the test images, and always naming the "
+        f"most frequent class is right on {guess:.1%}: {found}, so comparisons with it say little. "
+        "Train longer, on more images, or with more seeds.",
     )
 
 

@@ -7,6 +7,7 @@ from functools import partial
 
 import ray
 
+from factory.classify.pages import verdict_sentence
 from factory.cluster import ActorShape, connect, reason_of
 from factory.pages.folder import save_report
 from factory.spec import JobError, TuneSpec
@@ -72,6 +73,9 @@ def run(prepared: Prepared, address: str | None = None) -> TuneReport:
     )
     pictures = draw_pictures(report, spec)
     save_report(store, report, report_html(report, spec, pictures), pictures)
+    # The one against real images alone was said with the comparison.
+    if report.final.against_default is not None:
+        _LOG.info("%s", verdict_sentence(report.final.against_default, spec.confidence))
     _LOG.info("look at %s", report.html)
     return report
 

@@ -5,7 +5,7 @@ import pytest
 from factory.classify.compare import make_report
 from factory.classify.prepare import record_name
 from factory.spec import JobError
-from tests.classify.comparisons import fake_comparison
+from tests.classify.comparisons import fake_comparison, put_trial
 
 
 def remake(prepared):
@@ -18,6 +18,16 @@ def test_baseline_that_has_learned_nothing_is_warned_of(tmp_path):
     assert "baseline" in blind.warnings[0]
     _, seeing = fake_comparison(tmp_path / "seeing")
     assert seeing.warnings == ()
+
+
+def test_baseline_whose_trainings_may_have_learned_nothing_is_warned_of(tmp_path):
+    prepared, _ = fake_comparison(tmp_path)
+    for trial, skill in enumerate((0.0, 1.0, 4.0)):
+        put_trial(prepared, "real", trial, skill)
+    luck = remake(prepared)
+    assert luck.arms["real"].top1.mean > 0.5
+    (warning,) = luck.warnings
+    assert "differ so much" in warning
 
 
 def test_only_seeds_that_both_arms_have_are_compared(tmp_path):
