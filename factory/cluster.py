@@ -1,4 +1,4 @@
-"""Connect to Ray quietly, and size pools of actors by what the cluster holds."""
+"""Connect to Ray quietly; size pools of actors by what the cluster holds; run tasks."""
 
 import logging
 import os
@@ -195,7 +195,7 @@ def _not_let_in(target: str, why: object) -> SpecError:
 
 
 class ActorShape:
-    """What one actor reserves, and how many of them the cluster holds at the moment."""
+    """What one actor or task reserves, and how many of them the cluster holds at the moment."""
 
     def __init__(self, resources: Resources, *, threads: int) -> None:
         """Fill what `resources` leaves open from the cluster; needs a connection.
@@ -223,6 +223,15 @@ class ActorShape:
         if not fits:
             _say_too_small(wanted, here)
         self.capacity = max(1, fits)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What it reserves, as Ray's options."""
+        return {
+            "num_cpus": self.num_cpus,
+            "num_gpus": self.num_gpus,
+            "accelerator_type": self.accelerator_type,
+        }
 
     def group(self, num_workers: int) -> "ScalingConfig":
         """A group of Ray Train workers, each of this shape.
@@ -381,9 +390,7 @@ def map_on_actors(
             compute=ActorPoolStrategy(
                 min_size=smallest, max_size=largest, max_tasks_in_flight_per_actor=in_flight
             ),
-            num_cpus=shape.num_cpus,
-            num_gpus=shape.num_gpus,
-            accelerator_type=shape.accelerator_type,
+            **shape.options,
         )
         yield from rows_of(results)
 
@@ -396,7 +403,10 @@ def run_tasks(
     threads: int,
     runtime_env: dict[str, Any] | None = None,
 ) -> Iterator[tuple[_Name, Any | Exception]]:
-    """Run tasks that share nothing worth an actor: processes go on from one to the next.
+    """Run tasks that share nothing worth an actor.
+
+    Processes go on from one task to the next, but for those with a GPU: a process cannot change it,
+    so Ray gives each of these tasks a new one.
 
     Args:
         function: does one task.
@@ -406,21 +416,17 @@ def run_tasks(
         runtime_env: Ray's environment of the processes, which only tasks of the same one share.
 
     Yields:
-        The name of a task, and its result or the error for want of one; in the order in which they
-        end.
+        The name of a task, and its result or the error that took its place; in the order in which
+        they end.
 
     Raises:
         SpecError: if not even one task fits.
     """
     shape = ActorShape(resources, threads=threads)
-    task = ray.remote(function).options(
-        num_cpus=shape.num_cpus,
-        num_gpus=shape.num_gpus,
-        accelerator_type=shape.accelerator_type,
-        runtime_env=runtime_env,
-        # Ray itself would try a task without end for which there is too little memory.
-        max_retries=0,
-    )
+    # Not by `options`, of whose GPUs Ray takes no notice when it decides whether a process goes on.
+    # Ray itself would try a task without end for which there is too little memory.
+    options = shape.options | {"runtime_env": runtime_env, "max_retries": 0}
+    task = ray.remote(**options)(function)
     left, waiting, deaths = iter(asked), {}, Counter[_Name]()
     most = resources.max_actors or len(asked)
     while True:
@@ -487,7 +493,11 @@ def _say_too_small(wanted: dict[str, float], here: dict[str, float]) -> None:
     have = ", ".join(f"{amount:g} {kind}" for kind, amount in here.items())
     if _is_private():
         raise SpecError(
-            f"resources: an actor needs {text}, this machine has {have}; "
+            f"resources: an actor or a training needs {text}, this machine has {have}; "
             "ask for less in resources.num_cpus and resources.num_gpus, or give --address"
         )
-    _LOG.warning("waiting for the cluster to grow: an actor needs %s, it has %s now", text, have)
+    _LOG.warning(
+        "waiting for the cluster to grow: an actor or a training needs %s, it has %s now",
+        text,
+        have,
+    )

@@ -237,6 +237,20 @@ def test_a_task_whose_processes_die_is_done_again_and_the_third_time_given_up(
     assert "died 3 times" in str(done[3])
 
 
+def lose_the_machine(begun, times):
+    with begun.open("a") as file:
+        file.write("x")
+    if len(begun.read_text()) <= times:
+        raise ray.exceptions.NodeDiedError("gone")
+    return len(begun.read_text())
+
+
+def test_a_task_is_done_again_as_often_as_its_machine_is_lost(ray_cluster, tmp_path):
+    asked = {"task": (tmp_path / "begun", 5)}
+    done = dict(run_tasks(lose_the_machine, asked, resources=Resources(), threads=1))
+    assert done == {"task": 6}
+
+
 def fail(text):
     raise ValueError(text)
 

@@ -44,7 +44,7 @@ def run(
     Args:
         prepared: from `prepare`.
         address: Ray cluster; see `cluster.connect`.
-        runtime_env: as `cluster.run_tasks` takes it.
+        runtime_env: as `cluster.run_tasks` takes it; of trainings on one worker.
 
     Raises:
         SpecError: before any work, if the root or the cluster cannot be used.

@@ -6,11 +6,15 @@ from factory.spec.read import Frozen
 
 
 class Resources(Frozen):
-    """Where the work runs. Never changes a byte, so it is no part of the fingerprint."""
+    """Where the work runs. Never changes a byte, so it is no part of the fingerprint.
+
+    What is said of an actor holds for a training of a classifier, which is a task of Ray.
+    """
 
     min_actors: int = Field(default=1, ge=1)
     """Lower bound of the pool. It matters on a cluster above 64, which is where a pool begins there
-    if there are as many tasks; on this machine a pool begins with all of its actors."""
+    if there are as many tasks; on this machine a pool begins with all of its actors, and trainings
+    of classifiers take no notice of it."""
     max_actors: int | None = Field(default=None, ge=1)
     """Upper bound of the pool; None: what this machine holds, on a cluster one for each task."""
     num_cpus: float | None = Field(default=None, gt=0)

@@ -89,7 +89,7 @@ def compare_chosen(
         prepared: the search.
         chosen: configuration of the chosen mix.
         images: arm -> root of its synthetic images, all there; None: it takes none.
-        runtime_env: as `cluster.run_tasks` takes it.
+        runtime_env: as `classify.run.run` takes it.
 
     Raises:
         TrainingFailed: if no training of the chosen mix, or none of real images alone, is finished.

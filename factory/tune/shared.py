@@ -16,7 +16,7 @@ from factory.tune.space import Config, with_config
 from factory.tune.tried import Progress, Score
 
 ATTEMPTS = 3
-"""Times that a training or a dataset is begun whose process dies."""
+"""Times that the making of a dataset is begun whose process dies."""
 
 Train = Callable[[TuneSpec, str, RealData, str | None, int], Iterator[Progress | Score]]
 """As `trial.train`."""

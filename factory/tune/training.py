@@ -7,15 +7,12 @@ from collections.abc import Generator, Iterator, Sequence
 import ray
 from ray.exceptions import NodeDiedError, OutOfMemoryError, WorkerCrashedError
 
-from factory.cluster import ActorShape, run_tasks
+from factory.cluster import MOST_DEATHS, ActorShape, run_tasks
 from factory.spec import TuneSpec
 from factory.tune.point import ARM, RealData
-from factory.tune.shared import ATTEMPTS, Shared, Train
+from factory.tune.shared import Shared, Train
 from factory.tune.space import Config, with_config
 from factory.tune.tried import Progress, Score
-
-_LOST = (WorkerCrashedError, NodeDiedError, OutOfMemoryError)
-"""What Ray raises of such a process: by itself, with its machine, or for want of memory."""
 
 
 def follow(
@@ -34,25 +31,26 @@ def follow(
             shared, spec, images, seed, is_watched=spec.search.scheduler != "none"
         )
         return
-    shape = ActorShape(spec.resources, threads=spec.threads)
-    task = ray.remote(follow_training).options(
-        num_cpus=shape.num_cpus,
-        num_gpus=shape.num_gpus,
-        accelerator_type=shape.accelerator_type,
+    task = ray.remote(
+        **ActorShape(spec.resources, threads=spec.threads).options,
         # A training whose process dies goes on from its checkpoint, with fewer rows than at first.
         max_retries=0,
         num_returns="streaming",
         # Outside of the little that the trial itself reserves.
         scheduling_strategy="DEFAULT",
-    )
-    for attempt in range(1, ATTEMPTS + 1):
+    )(follow_training)
+    deaths = 0
+    while True:
         rows: ray.ObjectRefGenerator = task.remote(shared, spec, images, seed)
         try:
             for row in rows:
                 yield ray.get(row)
             return
-        except _LOST:
-            if attempt == ATTEMPTS:
+        except NodeDiedError:
+            continue
+        except (WorkerCrashedError, OutOfMemoryError):
+            deaths += 1
+            if deaths == MOST_DEATHS:
                 raise
         finally:
             # A training that the scheduler stops would go on: this process lives for the next.

@@ -12,12 +12,15 @@ from pathlib import Path
 
 import ray
 
+from factory.cluster import run_tasks
 from factory.generate.prepare import prepare
 from factory.generate.run import run
 from factory.generate.shard import load_sampler
+from factory.spec import Resources
 from tests.datasets import small_spec
 
 PATIENCE_SECONDS = 60
+TASKS = dict.fromkeys(range(3), ())
 
 
 class Meeting:
@@ -42,6 +45,10 @@ class LoadMeeting:
 
     def __call__(self, resolved):
         return Meeting(resolved, self._folder)
+
+
+def own_pid():
+    return os.getpid()
 
 
 def load_nothing(resolved):
@@ -78,7 +85,9 @@ def main(model: str, folder: str) -> None:
     whole = {"num_gpus": 1, "num_cpus": 1}
     hopeless = prepare(small_spec(model, num_images=400, resources=whole), f"{folder}/hopeless")
     failed = len(run(hopeless, load=load_nothing).failures)
+    one_gpu = Resources(num_gpus=1, num_cpus=1)
     said = {
+        "processes": [pid for _, pid in run_tasks(own_pid, TASKS, resources=one_gpu, threads=1)],
         "made": made,
         "gpus": [json.loads(mark.read_text()) for mark in marks.iterdir()],
         "free_after_all": free_after_all,

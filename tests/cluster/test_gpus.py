@@ -31,6 +31,10 @@ def test_half_a_gpu_an_actor_puts_two_on_one_at_once(said):
     assert said["gpus"][0] == said["gpus"][1] != []
 
 
+def test_every_task_with_a_gpu_has_a_process_of_its_own(said):
+    assert len(said["processes"]) == len(set(said["processes"])) == 3
+
+
 def test_gpus_are_free_again_when_all_is_made(said):
     assert said["free_after_all"] == 1
 
