@@ -9,6 +9,7 @@ from factory.spec import (
     GenerateSpec,
     SourceSpec,
     SpecError,
+    TuneSpec,
     differences,
     fingerprint,
     load_spec,
@@ -53,7 +54,7 @@ def test_a_list_is_not_called_short_for_the_entries_that_are_wrong():
         load_spec(EvaluateSpec, None, ["extractors=[{kind: vgg16}]"])
     assert "extractors.0.kind: got 'vgg16'" in str(error.value)
     assert "at least" not in str(error.value)
-    with pytest.raises(SpecError, match=r"extractors: is empty; give at least 1"):
+    with pytest.raises(SpecError, match=r"extractors: holds 0; give at least 1"):
         load_spec(EvaluateSpec, None, ["extractors=[]"])
 
 
@@ -67,6 +68,10 @@ def test_a_list_is_not_called_short_for_the_entries_that_are_wrong():
         ),
         (ClassifySpec, "arms={a: {mix: {kind: multiplier}}}", "arms.a.mix.multiplier: is missing"),
         (GenerateSpec, "num_images=ten", "command line: num_images: got 'ten'"),
+        (ClassifySpec, "synthetic.path=out", "synthetic.path: got 'out'; give a section"),
+        (ClassifySpec, "arms={mix: 3}", "arms.mix: got 3; give a section with some of its keys"),
+        (ClassifySpec, "synthetic=out", "synthetic: got 'out'; give a table"),
+        (TuneSpec, "resources.price_per_hour=1", "command line: resources.price_per_hour is 1.0"),
     ],
 )
 def test_a_wrong_field_is_named_as_it_is_written(cls, override, named):

@@ -5,7 +5,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
@@ -97,7 +97,8 @@ def validate(cls: type[SpecT], tree: object, subject: str, overridden: Sequence[
         return cls.model_validate(tree)
     except ValidationError as error:
         # What spans several fields may be due to either.
-        both = f"{subject} with the command line" if overridden else subject
+        is_both = overridden and subject != _COMMAND_LINE
+        both = f"{subject} with the command line" if is_both else subject
         wrong: dict[str, list[str]] = {subject: [], _COMMAND_LINE: [], both: []}
         for item in error.errors(include_url=False):
             if not _is_consequence(item):
@@ -240,10 +241,12 @@ def _explain(cls: type[BaseModel], path: str, item: Any) -> str:
         # The message of a section names those of its keys that it is about.
         return f"{path}: {message}"
     if item["type"] == "too_short":
-        return f"{path}: is empty; give at least {item['ctx']['min_length']}"
+        return f"{path}: holds {len(item['input'])}; give at least {item['ctx']['min_length']}"
     if item["type"] == "tuple_type":
         return f"{path}: got {item['input']!r}; give a list, [...]"
-    if item["type"] == "model_type":
+    if item["type"] == "dict_type":
+        return f"{path}: got {item['input']!r}; give a table, {{key: value}}"
+    if item["type"] in ("model_type", "model_attributes_type"):
         keys = ", ".join(_model_at(cls, item["loc"]).model_fields)
         return f"{path}: got {item['input']!r}; give a section with some of its keys: {keys}"
     return f"{path}: got {item['input']!r}, {message[0].lower()}{message[1:]}"
@@ -273,6 +276,8 @@ def _child(annotation: Any, part: str | int) -> Any:
         return None if field is None else field.annotation
     if (model := _tagged(annotation, part)) is not None:
         return model
+    if get_origin(annotation) is dict:
+        return get_args(annotation)[1]
     # An item of a list or a value of a table; an optional section has one model.
     models = _models(annotation)
     fields = [model for model in models if isinstance(part, str) and part in model.model_fields]

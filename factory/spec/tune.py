@@ -36,7 +36,7 @@ class Range(Frozen):
 
     @model_validator(mode="before")
     @classmethod
-    def _is_one(cls, given: Any) -> Any:
+    def _has_bounds(cls, given: Any) -> Any:
         if isinstance(given, dict) and not given.keys() & cls.model_fields.keys():
             raise ValueError(
                 f"holds {given}, which is no list of values and no range (low, high); where a path "
@@ -60,7 +60,7 @@ class Range(Frozen):
         return self
 
 
-def _check_values(values: tuple[Any, ...]) -> tuple[Any, ...]:
+def _each_once(values: tuple[Any, ...]) -> tuple[Any, ...]:
     twice = [value for place, value in enumerate(values) if value in values[:place]]
     if twice:
         raise ValueError(f"{twice[0]!r} stands there more than once; give each value once")
@@ -69,7 +69,7 @@ def _check_values(values: tuple[Any, ...]) -> tuple[Any, ...]:
 
 Parameter = Annotated[
     Annotated[
-        Annotated[tuple[Any, ...], Field(min_length=1), AfterValidator(_check_values)],
+        Annotated[tuple[Any, ...], Field(min_length=1), AfterValidator(_each_once)],
         Tag(_TAGS[0]),
     ]
     | Annotated[Range, Tag(_TAGS[1])],
