@@ -215,15 +215,15 @@ def _warnings(
     guess = max(class_counts.values()) / sum(class_counts.values())
     reached = score_interval(baseline.correct, confidence)
     if reached.mean <= _FAR_ABOVE_GUESSING * guess:
-        found = "it has learned almost nothing"
+        why = "it has learned almost nothing"
     elif reached.low is not None and reached.low <= guess:
-        found = "its trainings differ so much that it may have learned nothing"
+        why = "its interval reaches down to that, so it may have learned nothing"
     else:
         return ()
     return (
         f"The baseline is right on {reached.mean:.1%} of the test images, and always naming the "
-        f"most frequent class is right on {guess:.1%}: {found}, so comparisons with it say little. "
-        "Train longer, on more images, or with more seeds.",
+        f"most frequent class is right on {guess:.1%}: {why}; comparisons with it say little. "
+        "Train longer, or give more images or seeds.",
     )
 
 

@@ -123,7 +123,7 @@ class _Log(tune.Callback):
         last = trial.last_result
         stopped = "" if last[TIME] == DONE else f", stopped at {last[TIME]} %"
         if last.get(FOUND):
-            stopped = ", from an earlier run"
+            stopped = ", trained before"
         _LOG.info(
             "%d of %d configurations: %.2f %% on the validation images (%s%s)",
             done,

@@ -52,7 +52,7 @@ def search_algorithm(spec: TuneSpec, *, max_concurrent: int) -> SearchAlgorithm 
 
 
 class _Asha(AsyncHyperBandScheduler):
-    """Compares with what an earlier run of the search had finished, but stops none of that."""
+    """Compares with trainings that are on record already, but stops none of them."""
 
     def on_trial_result(
         self, tune_controller: Any, trial: TuneTrial, result: dict[str, Any]

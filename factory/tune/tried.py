@@ -8,7 +8,7 @@ from factory.tune.space import Config
 
 METRIC, TIME, SECONDS, FOUND = "accuracy", "percent", "seconds", "found"
 """What trials report: accuracy on the validation images, how much of their training is done, how
-long that took, and whether an earlier run of the search had finished it."""
+long that took, and whether it was on record before."""
 DONE = 101
 """What a trial reports as its percent after its score is there."""
 
@@ -23,7 +23,8 @@ class Progress(NamedTuple):
     seconds: float
     """Device time since its start."""
     is_found: bool = False
-    """Whether an earlier run of the search had finished this training."""
+    """Whether this training was on record before: of an earlier run of the search, or of a trial
+    that came to the same."""
 
 
 class Score(NamedTuple):
