@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from factory.classify.prepare import classifier_folder, prepare
-from factory.classify.run import run
+from factory.classify.run import _side_by_side, run
 from factory.spec import JobError, SpecError
 from factory.store import Store
 from factory.vision.classifier import load_classifier
@@ -85,6 +85,14 @@ def test_comparison_without_a_trained_baseline_is_an_error(ray_cluster, comparis
     with pytest.raises(JobError, match=r"real.*learning_rate"):
         run(prepare(spec, str(tmp_path)))
     assert not (tmp_path / "report.json").exists()
+
+
+def test_an_arm_that_fails_is_named_with_its_reason(ray_cluster, comparison, tmp_path):
+    # Nothing was written into its root, as if this machine did not see the driver's.
+    prepared = prepare(comparison(arms={"real": {}}), str(tmp_path))
+    [(name, why)] = _side_by_side(prepared, [("real", 1)], None)
+    assert name == "real, seed 1"
+    assert why.startswith("SpecError: root ")
 
 
 def test_arms_of_the_same_images_share_their_trainings(ray_cluster, comparison, tmp_path):

@@ -1,12 +1,16 @@
-"""Trainings after the search go on in its processes."""
+"""Trainings after the search: in its processes, and as a comparison would train them."""
 
 import pytest
 import ray
 
+from factory.classify.prepare import prepare as prepare_comparison
+from factory.classify.run import run as run_comparison
+from factory.tune.final import final_spec
 from factory.tune.prepare import prepare
+from factory.tune.results import CHOSEN_ARM, DEFAULT_ARM
 from factory.tune.search import search
 from factory.tune.shared import share
-from factory.tune.training import train_again
+from factory.tune.training import train_again, trial_env
 from factory.tune.tried import Score
 from tests.tune import planted
 
@@ -32,3 +36,14 @@ def test_fresh_seeds_have_the_environment_of_trials_and_so_may_go_on_in_their_pr
     [(_, _, again)] = train_again(shared, [(trial.config, None)], [1])
     assert [score.fingerprint for score in trial.scores] == [again.fingerprint]
     assert "somebody" in again.fingerprint
+
+
+def test_arms_are_trained_as_a_comparison_trains_them(ray_cluster, striped_search, tmp_path):
+    # Without synthetic images, and so with one arm.
+    prepared = prepare(
+        striped_search(arm=REAL, space={"training.learning_rate": [0.05]}), str(tmp_path)
+    )
+    images = dict.fromkeys([CHOSEN_ARM, DEFAULT_ARM])
+    final = prepare_comparison(final_spec(prepared, {}, images), f"{tmp_path}/final")
+    assert run_comparison(final, runtime_env=trial_env()).made == 2
+    assert run_comparison(final).made == 0
