@@ -49,6 +49,13 @@ AT_ONCE = 64
 """Actors that a pool on a cluster starts with, room or not: those that wait make it grow."""
 MOST_DEATHS = 3
 """Times that processes may die in one task, without their machines, before it is given up."""
+LOST = (
+    ray.exceptions.NodeDiedError,
+    ray.exceptions.WorkerCrashedError,
+    ray.exceptions.OutOfMemoryError,
+)
+"""What Ray raises of a task whose process died: with its machine, by itself, or for want of memory.
+`count_deaths` counts the last two."""
 MOST_STARTS = 3
 """Times that a private instance is started on a machine too busy for it."""
 ANSWER_SECONDS = 10.0
@@ -438,10 +445,8 @@ def run_tasks(
         name = waiting.pop(ended)
         try:
             result = ray.get(ended)
-        except ray.exceptions.NodeDiedError:
-            waiting[task.remote(*asked[name])] = name
-        except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError):
-            deaths[name] += 1
+        except LOST as error:
+            deaths[name] += count_deaths(error)
             if deaths[name] < MOST_DEATHS:
                 waiting[task.remote(*asked[name])] = name
             else:
@@ -450,6 +455,11 @@ def run_tasks(
             yield name, error
         else:
             yield name, result
+
+
+def count_deaths(error: Exception) -> int:
+    """Deaths, 0 or 1, that count against a task of which Ray raised one of `LOST`."""
+    return 0 if isinstance(error, ray.exceptions.NodeDiedError) else 1
 
 
 def reason_of(error: Exception) -> str:

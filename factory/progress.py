@@ -12,8 +12,8 @@ from tqdm import tqdm
 _LOG = logging.getLogger(__name__)
 _SECONDS_BETWEEN_LINES = 5.0
 """At least, as results come."""
-_SILENT_SECONDS = 30.0
-"""At most, if none comes."""
+SILENT_SECONDS = 30.0
+"""From one line to the next, at most, if none comes."""
 _LEAST_SECONDS = 1.0
 """A rate over less says how results came together, not how fast they are made."""
 
@@ -32,7 +32,7 @@ class Progress:
         num_images: int,
         unit: str = "images",
         clock: Callable[[], float] = time.monotonic,
-        silent_seconds: float = _SILENT_SECONDS,
+        silent_seconds: float = SILENT_SECONDS,
     ) -> None:
         """Start counting towards `num_images`.
 

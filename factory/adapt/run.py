@@ -11,7 +11,7 @@ from factory.adapt.concept import LearnConcept
 from factory.adapt.pictures import stack
 from factory.adapt.prepare import Concept, Prepared
 from factory.adapters import Adapter, AdapterKind, Asked, list_adapters
-from factory.cluster import connect, map_on_actors
+from factory.cluster import connect, map_on_actors, reason_of
 from factory.models import PipelineFolder
 from factory.progress import duration
 from factory.records import ASKED_NAME, claim_root
@@ -88,7 +88,7 @@ class _ConceptActor:
         try:
             adapter = self._learn(ray.get(self._concepts[row["class_name"]]))
         except Exception as error:  # noqa: BLE001 - the one place: a failure becomes a row
-            return self.give_up(row, f"{type(error).__name__}: {error}")
+            return self.give_up(row, reason_of(error))
         return {"record": adapter.model_dump_json(), "failure": ""}
 
     def give_up(self, row: dict[str, Any], error: str) -> dict[str, str]:

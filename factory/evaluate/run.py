@@ -8,7 +8,7 @@ from typing import Any
 
 import ray
 
-from factory.cluster import connect, map_on_actors
+from factory.cluster import connect, map_on_actors, reason_of
 from factory.diffusion.device import pick_device
 from factory.evaluate.findings import synthetic_datasets
 from factory.evaluate.measure import Measure
@@ -44,7 +44,7 @@ class _Actor:
         try:
             return {**row, "result": self._do(row), "failure": ""}
         except Exception as error:  # noqa: BLE001 - the one place: a failure becomes a row
-            return self.give_up(row, f"{type(error).__name__}: {error}")
+            return self.give_up(row, reason_of(error))
 
     def _do(self, row: dict[str, Any]) -> str:
         match row["kind"]:

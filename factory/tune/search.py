@@ -16,6 +16,7 @@ from ray import tune
 from ray.tune.experiment import Trial as TuneTrial
 
 from factory.cluster import ActorShape, reason_of
+from factory.progress import SILENT_SECONDS
 from factory.spec import TuneSpec
 from factory.tune.prepare import Prepared, num_trials
 from factory.tune.searchers import MODE, param_space, scheduler, search_algorithm
@@ -26,8 +27,6 @@ from factory.tune.tried import DONE, FOUND, METRIC, SECONDS, TIME, Score, Tried
 
 _LOG = logging.getLogger(__name__)
 
-_SILENT_SECONDS = 30.0
-"""From one line to the next, at most."""
 _AHEAD = 2
 """Trials beyond those that can train at once: they wait for their images meanwhile."""
 
@@ -96,7 +95,7 @@ def _folder_name(trial: TuneTrial) -> str:
 class _Log(tune.Callback):
     """A line at the start, for every trial that ends, and where none does for long."""
 
-    def __init__(self, spec: TuneSpec, *, silent_seconds: float = _SILENT_SECONDS) -> None:
+    def __init__(self, spec: TuneSpec, *, silent_seconds: float = SILENT_SECONDS) -> None:
         self._spec = spec
         self._silent_seconds = silent_seconds
         self._spoke: float | None = None
@@ -121,16 +120,16 @@ class _Log(tune.Callback):
         self._spoke = time.monotonic()
         done = 1 + sum(other.is_finished() for other in trials if other is not trial)
         last = trial.last_result
-        stopped = "" if last[TIME] == DONE else f", stopped at {last[TIME]} %"
+        ending = "" if last[TIME] == DONE else f", stopped at {last[TIME]} %"
         if last.get(FOUND):
-            stopped = ", trained before"
+            ending = ", trained before"
         _LOG.info(
             "%d of %d configurations: %.2f %% on the validation images (%s%s)",
             done,
             num_trials(self._spec),
             100 * last[METRIC],
             in_words(decode(self._spec.space, trial.config)),
-            stopped,
+            ending,
         )
 
 

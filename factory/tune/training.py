@@ -5,9 +5,8 @@ import signal
 from collections.abc import Generator, Iterator, Sequence
 
 import ray
-from ray.exceptions import NodeDiedError, OutOfMemoryError, WorkerCrashedError
 
-from factory.cluster import MOST_DEATHS, ActorShape, run_tasks
+from factory.cluster import LOST, MOST_DEATHS, ActorShape, count_deaths, run_tasks
 from factory.spec import TuneSpec
 from factory.tune.point import ARM, RealData
 from factory.tune.shared import Shared, Train
@@ -46,10 +45,8 @@ def follow(
             for row in rows:
                 yield ray.get(row)
             return
-        except NodeDiedError:
-            continue
-        except (WorkerCrashedError, OutOfMemoryError):
-            deaths += 1
+        except LOST as error:
+            deaths += count_deaths(error)
             if deaths == MOST_DEATHS:
                 raise
         finally:
