@@ -96,7 +96,7 @@ class Search(Frozen):
     """`asha` lets one in so many go on at each of its looks."""
     max_concurrent: int | None = Field(default=None, ge=1)
     """Trials under way at once, those that wait for images included; None: two more than can
-    train at once, so that images are drawn ahead."""
+    train at once, so that images are drawn ahead. `resources.max_actors` bounds it too."""
 
     @model_validator(mode="after")
     def _fits(self) -> "Search":

@@ -65,7 +65,6 @@ def search(prepared: Prepared, shared: Shared) -> tuple[list[Tried], dict[str, s
 
 def _new_tuner(prepared: Prepared, trainable: Any, path: str, name: str) -> tune.Tuner:
     spec, search = prepared.spec, prepared.spec.search
-    room = ActorShape(spec.resources, threads=spec.threads).capacity // spec.num_workers
     return tune.Tuner(
         trainable,
         param_space=param_space(spec),
@@ -73,9 +72,7 @@ def _new_tuner(prepared: Prepared, trainable: Any, path: str, name: str) -> tune
             metric=METRIC,
             mode=MODE,
             # Of `max_concurrent_trials` grid and random searches take no notice.
-            search_alg=search_algorithm(
-                spec, max_concurrent=search.max_concurrent or max(1, room) + _AHEAD
-            ),
+            search_alg=search_algorithm(spec, max_concurrent=_max_concurrent(spec)),
             scheduler=scheduler(search),
             num_samples=search.num_trials or 1,
             trial_dirname_creator=_folder_name,
@@ -83,6 +80,13 @@ def _new_tuner(prepared: Prepared, trainable: Any, path: str, name: str) -> tune
         ),
         run_config=tune.RunConfig(name=name, storage_path=path, verbose=0, callbacks=[_Log(spec)]),
     )
+
+
+def _max_concurrent(spec: TuneSpec) -> int:
+    """Trials under way at once: where it is bounded how many train, none waits beside them."""
+    room = ActorShape(spec.resources, threads=spec.threads).capacity // spec.num_workers
+    most = spec.search.max_concurrent or max(1, room) + _AHEAD
+    return min(most, spec.resources.max_actors or most)
 
 
 def _folder_name(trial: TuneTrial) -> str:

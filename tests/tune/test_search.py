@@ -97,6 +97,24 @@ def test_a_search_says_how_far_it_is_where_no_trial_ends_for_long(striped_search
     ]
 
 
+def train_where_others_are_counted(spec, root, data, images, seed):
+    """As good as no other training is under way beside it."""
+    own = Path(root, f"busy-{spec.training.learning_rate}")
+    own.touch()
+    time.sleep(0.5)
+    beside = len(list(Path(root).glob("busy-*"))) - 1
+    own.unlink()
+    yield Score(1 / (1 + beside), 1.0, str(spec.training.learning_rate), 90, 0)
+
+
+def test_no_more_trainings_are_under_way_than_actors_are_allowed(
+    ray_cluster, striped_search, tmp_path
+):
+    spec = striped_search(arm=REAL, space=RATES, resources={"max_actors": 1})
+    tried, _ = searched(spec, tmp_path, planted.make, train_where_others_are_counted)
+    assert [trial.accuracy for trial in tried] == [1.0] * 4
+
+
 @ray.remote(num_returns="streaming")
 def follow_where_interrupts_are_ignored(shared, spec):
     signal.signal(signal.SIGINT, signal.SIG_IGN)
