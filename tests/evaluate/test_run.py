@@ -81,7 +81,7 @@ def test_a_network_that_fails_is_named(ray_cluster, small_spec, looker, tmp_path
     (broken / "model.safetensors").write_bytes(b"no weights")
     (extractor,) = prepared.extractors
     spec = prepared.spec.model_copy(
-        update={"extractors": [extractor.spec.model_copy(update={"model": str(broken)})]}
+        update={"extractors": (extractor.spec.model_copy(update={"model": str(broken)}),)}
     )
     with pytest.raises(JobError, match=r"look .*model\.safetensors"):
         run(prepare(spec, str(tmp_path / "root")))
